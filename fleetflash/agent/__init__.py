@@ -1,0 +1,5 @@
+"""The agent: runs beside the boards, on the Klipper host, from one zipapp.
+
+Python >= 3.9 and its standard library only; nothing outside this package is imported. The controller may import
+``agent.schema``, ``agent.wire``, ``agent.port`` and ``agent.protocols``, so that protocols are written once.
+"""
