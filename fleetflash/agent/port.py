@@ -11,7 +11,7 @@ class PortError(Exception):
 
 
 class Port(Protocol):
-    """A byte stream with a baud rate and two modem lines; local (``ports.SerialPort``) or behind SSH (``link.port``)."""
+    """A byte stream with a baud rate and two modem lines; local (``ports.SerialPort``) or remote (``link.port``)."""
 
     name: str
 

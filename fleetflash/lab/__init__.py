@@ -1,0 +1,1 @@
+"""A simulated print farm: real Debian hosts with systemd, sshd, klippy and Moonraker, and simulated boards."""

@@ -1,0 +1,1 @@
+"""Flash and identification protocols: bytes in, bytes out, over any ``agent.port.Port``."""

@@ -1,0 +1,81 @@
+"""Which serial devices a host has, and which of them a port's name can mean."""
+
+import os
+from pathlib import Path
+from typing import Dict, List
+
+from fleetflash.agent.schema import Holder, PortFacts
+
+PATTERNS = ("ttyUSB*", "ttyACM*", "ttyAMA*", "ttyS[0-9]*", "rpmsg*")
+USB_FIELDS = ("idVendor", "idProduct", "manufacturer", "product", "serial")
+
+
+def list_ports(holders: Dict[str, List[Holder]], dev: Path = Path("/dev"), sys: Path = Path("/sys")) -> List[PortFacts]:
+    """Return every serial device with the links that lead to it."""
+    by_id = _links(dev / "serial/by-id")
+    by_path = _links(dev / "serial/by-path")
+    found = []
+    for pattern in PATTERNS:
+        for device in sorted(dev.glob(pattern)):
+            usb = _usb_identity(sys / "class/tty" / device.name)
+            name = str(device)
+            if pattern.startswith("ttyS") and name not in by_path and name not in by_id:
+                continue  # a PC's legacy ports exist whether or not anything is behind them
+            found.append(
+                PortFacts(
+                    device=name,
+                    by_id=by_id.get(name, []),
+                    by_path=by_path.get(name, []),
+                    usb=usb,
+                    holders=holders.get(name, []),
+                )
+            )
+    return found
+
+
+def candidates(port: str, ports: List[PortFacts]) -> List[str]:
+    """Return the devices that ``port`` can mean: none when it is absent, several when its name is ambiguous.
+
+    A by-id name is made of what the USB device says of itself. Devices that say the same (CH340 has no serial number)
+    fight for one link, and udev gives it to whichever came last.
+    """
+    device = os.path.realpath(port)
+    own = next((p for p in ports if p.device == device), None)
+    if own is None:
+        return [device] if os.path.exists(device) else []
+    if "/by-id/" in port and own.usb:
+        return [p.device for p in ports if p.usb == own.usb]
+    return [device]
+
+
+def _links(directory: Path) -> Dict[str, List[str]]:
+    """Return device → links in ``directory`` that lead to it."""
+    found: Dict[str, List[str]] = {}
+    if directory.is_dir():
+        for link in sorted(directory.iterdir()):
+            found.setdefault(os.path.realpath(str(link)), []).append(str(link))
+    return found
+
+
+def _usb_identity(tty: Path) -> str:
+    """Return what a by-id name is made of, e.g. ``1a86:7523::USB Serial::00``; empty for a port that isn't on USB."""
+    try:
+        device = (tty / "device").resolve(strict=True)
+    except OSError:
+        return ""
+    interface = ""
+    for directory in (device, *device.parents):
+        number = directory / "bInterfaceNumber"
+        if not interface and number.is_file():
+            interface = number.read_text().strip()
+        if (directory / "idVendor").is_file():
+            fields = [_read(directory / name) for name in USB_FIELDS]
+            return ":".join([*fields, interface])
+    return ""
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

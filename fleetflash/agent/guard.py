@@ -1,0 +1,117 @@
+"""What brings a printer back when the transaction that stopped it dies.
+
+Three layers, each for another death:
+
+- the transaction runs in a transient unit whose ``ExecStopPost`` settles it: for a killed agent, a lost controller;
+- an enabled unit, ordered before Klipper, settles it at the next boot: for a power cut;
+- a drop-in on the Klipper service keeps it from being started while boards are written: for Mainsail and people.
+  (``systemctl mask --runtime`` doesn't override a unit that lies in /etc.)
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import List
+
+from fleetflash.agent import disk, systemd
+from fleetflash.agent.schema import UNIT, Transaction
+
+RUN = Path("/run/fleetflash")
+BUSY = RUN / "busy"
+SETTLE_UNIT = Path("/etc/systemd/system/fleetflash-settle.service")
+SETTLE_LINK = Path("/etc/systemd/system/multi-user.target.wants/fleetflash-settle.service")
+
+SETTLE_TEXT = """\
+# Written by fleetflash for the time of one transaction; removed when it ends.
+[Unit]
+Description=fleetflash: settle the transaction that a power cut interrupted
+Before={service}
+ConditionPathExists={agent}
+
+[Service]
+Type=oneshot
+TimeoutStartSec={timeout:.0f}
+ExecStart={command}
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+DROP_IN_TEXT = """\
+# Written by fleetflash: no start while boards are being written.
+[Unit]
+ConditionPathExists=!{busy}
+"""
+
+
+def start_guarded(transaction: Transaction, agent: Path) -> None:
+    """Run the transaction in its transient unit; raises ``SystemdError`` when one is running already."""
+    settle = " ".join(_command(agent, "settle", transaction.id))
+    properties = [
+        "Type=exec",
+        f"Description=fleetflash transaction {transaction.id}",
+        f"TimeoutStopSec={_settle_timeout(transaction):.0f}",
+        # The "-" keeps a failing line from skipping those after it.
+        f"ExecStopPost=-{settle}",
+        f"ExecStopPost=-/bin/rm -f {BUSY}",
+    ]
+    if transaction.was_active:
+        properties.append(f"ExecStopPost=-/usr/bin/env systemctl --no-block start {transaction.service}")
+    systemd.run_transient(UNIT, properties, _command(agent, "transact", transaction.id))
+
+
+def raise_guard(transaction: Transaction, agent: Path) -> None:
+    """Install the settle unit and the drop-in; after this, and not before, Klipper may be stopped."""
+    text = SETTLE_TEXT.format(
+        service=transaction.service,
+        agent=agent,
+        timeout=_settle_timeout(transaction),
+        command=" ".join(_command(agent, "settle", transaction.id)),
+    )
+    disk.write_file(SETTLE_UNIT, text.encode())
+    disk.make_directory(SETTLE_LINK.parent)
+    if not SETTLE_LINK.is_symlink():
+        os.symlink(str(SETTLE_UNIT), str(SETTLE_LINK))
+        disk.sync_directory(SETTLE_LINK.parent)
+    drop_in = _drop_in(transaction.service)
+    drop_in.parent.mkdir(parents=True, exist_ok=True)
+    drop_in.write_text(DROP_IN_TEXT.format(busy=BUSY))
+    hold()
+    systemd.systemctl("daemon-reload")
+
+
+def hold() -> None:
+    """From now on the Klipper service can't be started."""
+    RUN.mkdir(parents=True, exist_ok=True)
+    BUSY.touch()
+
+
+def release() -> None:
+    """The Klipper service may be started again."""
+    if BUSY.exists():
+        BUSY.unlink()
+
+
+def lower_guard(transaction: Transaction) -> None:
+    """Remove everything that ``raise_guard`` installed; harmless when nothing is there."""
+    release()
+    changed = False
+    drop_in = _drop_in(transaction.service)
+    for path in (drop_in, SETTLE_LINK, SETTLE_UNIT):
+        if path.exists() or path.is_symlink():
+            disk.remove(path)
+            changed = True
+    if changed:
+        systemd.systemctl("daemon-reload")
+
+
+def _drop_in(service: str) -> Path:
+    return Path("/run/systemd/system") / f"{service}.d" / "50-fleetflash.conf"
+
+
+def _command(agent: Path, *arguments: str) -> List[str]:
+    return [sys.executable or "/usr/bin/python3", "-B", str(agent), *arguments]
+
+
+def _settle_timeout(transaction: Transaction) -> float:
+    return max(120.0, 3 * transaction.restore_seconds + 60.0)

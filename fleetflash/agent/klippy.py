@@ -1,0 +1,149 @@
+"""What klippy says of itself, through its API server's unix socket.
+
+Source of the facts: Klipper's ``docs/API_Server.md``: JSON objects, each ended by the byte 0x03; ``info`` gives the
+host's state, ``objects/query`` the status of printer objects.
+"""
+
+import json
+import socket
+import time
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional
+
+from fleetflash.agent.schema import Firmware
+
+END = b"\x03"
+
+
+class KlippyError(Exception):
+    """klippy can't be asked. The message names the socket."""
+
+
+@dataclass
+class Status:
+    """``state``: ready, startup, shutdown or error; ``mcus``: klippy's name of each MCU → what it runs."""
+
+    state: str
+    message: str = ""
+    print_state: str = ""
+    paused: bool = False
+    mcus: Dict[str, Firmware] = field(default_factory=dict)
+
+
+class _Session:
+    def __init__(self, path: str, timeout: float):
+        self.path = path
+        self.deadline = time.monotonic() + timeout
+        self.buffer = b""
+        self.socket = socket.socket(socket.AF_UNIX)
+        try:
+            self.socket.settimeout(timeout)
+            self.socket.connect(path)
+        except OSError as error:
+            self.socket.close()
+            raise KlippyError(f"{path}: {error.strerror or error}") from error
+
+    def call(self, method: str, parameters: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        request = {"id": 1, "method": method, "params": parameters or {}}
+        try:
+            self.socket.sendall(json.dumps(request).encode() + END)
+            while True:
+                answer = json.loads(self._message())
+                if answer.get("id") == 1:
+                    break
+        except (OSError, ValueError) as error:
+            raise KlippyError(f"{self.path}: {method}: {error}") from error
+        if "error" in answer:
+            raise KlippyError(f"{self.path}: {method}: {answer['error'].get('message', answer['error'])}")
+        return dict(answer.get("result", {}))
+
+    def _message(self) -> bytes:
+        while END not in self.buffer:
+            left = self.deadline - time.monotonic()
+            if left <= 0:
+                raise OSError("no answer in time")
+            self.socket.settimeout(left)
+            piece = self.socket.recv(65536)
+            if not piece:
+                raise OSError("klippy closed the connection")
+            self.buffer += piece
+        message, self.buffer = self.buffer.split(END, 1)
+        return message
+
+
+def status(path: str, timeout: float = 5.0) -> Status:
+    """Ask klippy behind the socket ``path``; raises ``KlippyError`` without an answer within ``timeout`` seconds."""
+    session = _Session(path, timeout)
+    try:
+        info = session.call("info")
+        result = Status(state=str(info.get("state", "")), message=str(info.get("state_message", "")))
+        try:
+            names = _mcu_names(session)
+            query: Dict[str, Any] = dict.fromkeys(names)
+            query.update({"print_stats": ["state"], "pause_resume": ["is_paused"], "idle_timeout": ["state"]})
+            found = session.call("objects/query", {"objects": query}).get("status", {})
+        except KlippyError:
+            if result.state in ("startup", "error"):
+                return result  # klippy has no objects to ask for until its configuration is loaded
+            raise
+    finally:
+        session.socket.close()
+    result.print_state = _print_state(found)
+    result.paused = bool(found.get("pause_resume", {}).get("is_paused", False))
+    for name in names:
+        result.mcus[name[4:] if name.startswith("mcu ") else name] = _firmware(found.get(name, {}))
+    return result
+
+
+def wait_until_ready(path: str, timeout: float) -> Status:
+    """Return klippy's status once it is ``ready``.
+
+    Raises ``KlippyError`` with klippy's own message when it ends in ``error`` or ``shutdown``, or isn't ready in time.
+    """
+    deadline = time.monotonic() + timeout
+    last = "it did not open its socket"
+    failing_since = 0.0
+    while time.monotonic() < deadline:
+        try:
+            found = status(path, timeout=max(0.1, min(5.0, deadline - time.monotonic())))
+        except KlippyError as error:
+            last = str(error)
+        else:
+            if found.state == "ready":
+                return found
+            last = f"state {found.state}: {' '.join(found.message.split())}"
+            if found.state in ("error", "shutdown"):
+                # A board that has only just restarted can fail klippy's first attempt; its own retry then succeeds.
+                failing_since = failing_since or time.monotonic()
+                if time.monotonic() - failing_since > 10.0:
+                    break
+            else:
+                failing_since = 0.0
+        time.sleep(0.1)
+    raise KlippyError(f"klippy is not ready: {last}")
+
+
+def _print_state(found: Dict[str, Any]) -> str:
+    """Whoever prints without virtual_sdcard (OctoPrint) shows only in idle_timeout."""
+    stated = str(found.get("print_stats", {}).get("state", ""))
+    idle = str(found.get("idle_timeout", {}).get("state", ""))
+    if idle == "Printing" and stated not in ("printing", "paused"):
+        return "printing"
+    return stated or ("standby" if idle in ("Idle", "Ready") else "")
+
+
+def _mcu_names(session: _Session) -> List[str]:
+    objects = session.call("objects/list").get("objects", [])
+    return [name for name in objects if name == "mcu" or name.startswith("mcu ")]
+
+
+def _firmware(fields: Dict[str, Any]) -> Firmware:
+    version = str(fields.get("mcu_version", ""))
+    if not version:
+        return Firmware(source="none", error="klippy is not connected to it")
+    return Firmware(
+        source="klippy",
+        version=version,
+        build_versions=str(fields.get("mcu_build_versions", "")),
+        constants=dict(fields.get("mcu_constants", {})),
+    )

@@ -1,0 +1,205 @@
+"""The privileged conversation: take a transaction and its images, start it under the guard, tell how it goes.
+
+The process that talks here hangs on the SSH session; the transaction does not. Messages, controller → agent::
+
+    {"type": "transaction", "transaction": {...}}           then, for each hash that is wanted:
+    {"type": "image", "sha256": ..., "size": ...}           followed by DATA frames of that many bytes in all
+    {"type": "follow", "id": ...}                           instead of the above: join one that is running or over
+
+and agent → controller::
+
+    {"type": "want", "sha256": [...]}    {"type": "started", "id": ...}    {"type": "refused", "message": ...}
+    {"type": "event", "event": {...}}    {"type": "outcome", "outcome": {...}}
+"""
+
+import hashlib
+import os
+import select
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, BinaryIO, Dict, Optional
+
+from fleetflash.agent import disk, guard, systemd, wire
+from fleetflash.agent.events import POLL_INTERVAL, EventReader, path_for
+from fleetflash.agent.ports import SerialPort
+from fleetflash.agent.schema import UNIT, SchemaError, Transaction, from_json
+from fleetflash.agent.store import Store, StoreError
+from fleetflash.agent.transaction import Runner
+
+#: After the unit is gone, its outcome must be there within this many seconds.
+OUTCOME_SECONDS = 10.0
+LOOK_INTERVAL = 0.25
+
+
+class RefusedError(Exception):
+    """The transaction was not started; the message says why."""
+
+
+def main(store: Store, archive: bytes, stdin: BinaryIO, stdout: BinaryIO) -> int:
+    """Hold the conversation; returns the process's exit code."""
+    try:
+        message = _receive(stdin)
+        if os.geteuid() != 0:
+            raise RefusedError("the agent must run as root to stop Klipper")
+        if message["type"] == "follow":
+            transaction_id = str(message.get("id", ""))
+            _settle_leftover(store, archive)
+        else:
+            transaction_id = _start(message, store, archive, stdin, stdout)
+            _send(stdout, {"type": "started", "id": transaction_id})
+        _send(stdout, {"type": "outcome", "outcome": _follow(transaction_id, store, stdin, stdout)})
+        store.mark_reported(transaction_id)
+    except (RefusedError, wire.WireError, SchemaError, StoreError, systemd.SystemdError, OSError) as error:
+        _send(stdout, {"type": "refused", "message": str(error)})
+        return 1
+    return 0
+
+
+def _start(message: Dict[str, Any], store: Store, archive: bytes, stdin: BinaryIO, stdout: BinaryIO) -> str:
+    transaction = from_json(Transaction, message.get("transaction"))
+    _refuse_if_running(store)
+    _settle_leftover(store, archive)
+    agent = _install(store, archive)
+    wanted = {
+        image.sha256
+        for board in transaction.boards
+        for image in ([board.wanted] if board.placement == "host" else [])
+        + ([board.way_back] if board.way_back else [])
+        if disk.sha256_file(store.image(image.sha256)) != image.sha256
+    }
+    _send(stdout, {"type": "want", "sha256": sorted(wanted)})
+    while wanted:
+        wanted.discard(_receive_image(store, stdin))
+    store.write_transaction(transaction)
+    guard.RUN.mkdir(parents=True, exist_ok=True)
+    path_for(transaction.id).touch()
+    try:
+        guard.start_guarded(transaction, agent)
+    except systemd.SystemdError:
+        _refuse_if_running(store)
+        raise
+    return transaction.id
+
+
+def _refuse_if_running(store: Store) -> None:
+    if not systemd.is_gone(UNIT):
+        newest = store.newest_transaction()
+        holder = store.controller(newest) if newest else ""
+        raise RefusedError(
+            f"another transaction ({newest or 'unknown'}, started by {holder or 'unknown'}) is running on this host; "
+            "run again when it is over"
+        )
+
+
+def _settle_leftover(store: Store, archive: bytes) -> None:
+    """Bring to rest what neither its guard nor a boot has settled."""
+    newest = store.newest_transaction()
+    if newest is None or store.read_outcome(newest) is not None or not systemd.is_gone(UNIT):
+        return
+    Runner(store.read_transaction(newest), store, _install(store, archive), SerialPort.open).settle()
+
+
+def _install(store: Store, archive: bytes) -> Path:
+    sha256 = hashlib.sha256(archive).hexdigest()
+    path = store.agent(sha256)
+    if disk.sha256_file(path) != sha256:
+        disk.write_file(path, archive)
+    return path
+
+
+def _receive_image(store: Store, stdin: BinaryIO) -> str:
+    message = _receive(stdin)
+    if message["type"] != "image":
+        raise wire.WireError(f"expected an image, got {message['type']}")
+    sha256, size = str(message["sha256"]), int(message["size"])
+    data = b""
+    while len(data) < size:
+        frame = wire.read_frame(stdin)
+        if frame is None or frame[0] != wire.DATA:
+            raise wire.WireError(f"image {sha256[:12]}: the upload ended after {len(data)} of {size} bytes")
+        data += frame[1]
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise RefusedError(f"image {sha256[:12]}: what arrived has sha256 {found[:12]}; run again")
+    disk.write_file(store.image(sha256), data)
+    return sha256
+
+
+def _follow(transaction_id: str, store: Store, stdin: BinaryIO, stdout: BinaryIO) -> Dict[str, Any]:
+    """Pass on the transaction's events until it is over; return its outcome."""
+    reader = EventReader(path_for(transaction_id))
+    gone_since: Optional[float] = None
+    next_look = 0.0
+    while True:
+        for event in reader.read():
+            _send(stdout, {"type": "event", "event": event})
+            if event.get("step") == "port-offered":
+                _relay(str(event["socket"]), stdin, stdout)
+        if _hung_up(stdin):
+            sys.exit(0)  # the controller is gone; the transaction goes on without it
+        if time.monotonic() >= next_look:
+            next_look = time.monotonic() + LOOK_INTERVAL
+            gone = systemd.is_gone(UNIT)
+            outcome = store.read_outcome(transaction_id) if gone else None
+            if outcome is not None:
+                for event in reader.read():
+                    _send(stdout, {"type": "event", "event": event})
+                return outcome
+            if not gone:
+                gone_since = None
+            elif gone_since is None:
+                gone_since = time.monotonic()
+            elif time.monotonic() - gone_since > OUTCOME_SECONDS:
+                detail = f"transaction {transaction_id} ended without an outcome"
+                return {"outcome": "unknown", "detail": detail, "boards": {}}
+        time.sleep(POLL_INTERVAL)
+
+
+def _relay(path: str, stdin: BinaryIO, stdout: BinaryIO) -> None:
+    """Carry frames between the controller and the transaction's lent port until the transaction closes it."""
+    with socket.socket(socket.AF_UNIX) as port:
+        try:
+            port.connect(path)
+        except OSError:
+            return  # offered to an earlier follower; the transaction's own clock settles it
+        poller = select.poll()
+        poller.register(stdin.fileno(), select.POLLIN)
+        poller.register(port.fileno(), select.POLLIN)
+        while True:
+            for descriptor, _ in poller.poll():
+                if descriptor == port.fileno():
+                    data = port.recv(65536)
+                    if not data:
+                        return
+                    stdout.write(data)
+                    stdout.flush()
+                else:
+                    data = os.read(stdin.fileno(), 65536)
+                    if not data:
+                        return
+                    port.sendall(data)
+
+
+def _receive(stdin: BinaryIO) -> Dict[str, Any]:
+    frame = wire.read_frame(stdin)
+    if frame is None or frame[0] != wire.JSON:
+        raise wire.WireError("expected a message, the controller sent none")
+    return wire.decode_json(frame[1])
+
+
+def _send(stdout: BinaryIO, message: Dict[str, Any]) -> None:
+    stdout.write(wire.encode_json(message))
+    stdout.flush()
+
+
+def _hung_up(stdin: BinaryIO) -> bool:
+    poller = select.poll()
+    poller.register(stdin.fileno(), select.POLLIN)
+    for _, event in poller.poll(0):
+        if event & (select.POLLHUP | select.POLLERR):
+            return True
+        if event & select.POLLIN and not os.read(stdin.fileno(), 1):
+            return True
+    return False

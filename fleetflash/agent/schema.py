@@ -1,0 +1,281 @@
+"""What the controller asks of an agent, and what it gets back: the only types that both sides share.
+
+Every type is a plain dataclass that survives a round trip through JSON (``to_json``, ``from_json``), so that a
+transaction on a host's disk can be read with any editor.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, Union, get_type_hints
+
+T = TypeVar("T")
+
+#: Everything that fleetflash keeps on a host lies here, root-owned.
+STATE = "/var/lib/fleetflash"
+#: The transient unit under which a transaction runs. Its name is the host's lock.
+UNIT = "fleetflash.service"
+
+#: Where a flash protocol's code runs.
+PLACEMENTS = ("host", "controller")
+
+
+class SchemaError(Exception):
+    """A message lacks a field, or carries one of the wrong type."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How a board gets into its bootloader.
+
+    ``method``: ``lines`` (DTR and RTS, see ``wiring``), ``button`` (a person) or ``none`` (it is always there).
+    ``wiring``: e.g. ``reset=rts:0,boot=dtr:0``; empty means: try all eight combinations.
+    ``deadline``: seconds that a person gets.
+    """
+
+    method: str
+    wiring: str = ""
+    gesture: str = ""
+    deadline: float = 120.0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A board that a snapshot looks for."""
+
+    name: str
+    port: str
+    klippy_mcu: Optional[str] = None
+    baud: int = 250000
+
+
+@dataclass(frozen=True)
+class SnapshotRequest:
+    """Which service and boards to look at. An empty ``socket`` means the place where KIAUH puts klippy's."""
+
+    boards: List[Probe]
+    service: str = "klipper.service"
+    socket: str = ""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process that has a port open."""
+
+    pid: int
+    command: str
+
+
+@dataclass(frozen=True)
+class PortFacts:
+    """A serial device. ``usb`` is what makes up its by-id name: equal for boards without a serial number."""
+
+    device: str
+    by_id: List[str]
+    by_path: List[str]
+    usb: str = ""
+    holders: List[Holder] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Firmware:
+    """What a board says that it runs.
+
+    ``source``: ``klippy`` (asked while Klipper runs), ``identify`` (asked on the port) or ``none``
+    (``error`` says why).
+    """
+
+    source: str
+    version: str = ""
+    build_versions: str = ""
+    constants: Dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """What the last committed transaction left on a board."""
+
+    artifact: str
+    image_sha256: str
+    version: str
+    transaction: str
+    chip: str = ""
+    uid: str = ""
+    committed_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class BoardFacts:
+    """``device`` is the resolved port, or empty; ``candidates`` are all devices that answer to the port's name."""
+
+    name: str
+    device: str
+    candidates: List[str]
+    firmware: Firmware
+    ledger: Optional[LedgerEntry] = None
+
+
+@dataclass(frozen=True)
+class ServiceFacts:
+    """systemd's view of the Klipper service and klippy's view of the printer.
+
+    ``active``: ``active``, ``inactive``, ``failed``, ``activating``, ``deactivating``, ``absent`` or ``unknown``.
+    ``klippy``: ``ready``, ``startup``, ``shutdown``, ``error``, or empty when it could not be asked
+    (``error`` says why).
+    ``print_state``: klippy's ``print_stats.state``, or empty; ``paused``: from ``pause_resume``.
+    """
+
+    unit: str
+    active: str
+    main_pid: int = 0
+    user: str = ""
+    socket: str = ""
+    klippy: str = ""
+    print_state: str = ""
+    paused: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class TransactionFacts:
+    """The newest transaction on the host.
+
+    ``outcome`` is empty while it is unfinished; ``reported`` says whether a controller has followed it to its end.
+    """
+
+    id: str
+    outcome: str
+    running: bool
+    reported: bool = True
+    detail: str = ""
+    controller: str = ""
+    ended_at: float = 0.0
+    boards: Dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a plan needs to know of a host. ``sudo`` and ``systemd`` are empty when fine, else say what is wrong."""
+
+    hostname: str
+    boot_id: str
+    python: str
+    sudo: str
+    systemd: str
+    disk_free: int
+    service: ServiceFacts
+    ports: List[PortFacts]
+    boards: Dict[str, BoardFacts]
+    transaction: Optional[TransactionFacts] = None
+    images: List[str] = field(default_factory=list)
+    needs_attention: Dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Image:
+    """Firmware that lies on the host by its hash, with what its board must say once it runs."""
+
+    artifact: str
+    sha256: str
+    size: int
+    version: str
+    build_versions: str = ""
+    constants: Dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BoardTransaction:
+    """One board of a transaction.
+
+    ``chip_ids`` are what the bootloader of such a chip may answer, in the programmer's own notation.
+    ``expected`` is what the plan saw: the agent refuses when the board has changed since. ``uid`` is empty while the
+    board has not been met before. ``way_back`` is ``None`` only when the user accepted that there is none.
+    """
+
+    name: str
+    port: str
+    device: str
+    chip: str
+    chip_ids: List[str]
+    flash_size: int
+    programmer: str
+    entry: Entry
+    expected: Firmware
+    wanted: Image
+    way_back: Optional[Image]
+    klippy_mcu: Optional[str] = None
+    uid: str = ""
+    baud: int = 250000
+    placement: str = "host"
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """All boards of one Klipper host, written while Klipper is stopped once.
+
+    ``was_active`` and ``was_ready`` say what the service must return to. ``policy``: ``exact`` (boards go back
+    together) or ``compatible`` (each stands for itself). ``restore_seconds``: the plan's estimate of a restore.
+    """
+
+    id: str
+    controller: str
+    boards: List[BoardTransaction]
+    service: str
+    socket: str
+    was_active: bool
+    was_ready: bool
+    policy: str
+    restore_seconds: float
+    ready_seconds: float = 60.0
+
+
+def to_json(value: Any) -> Any:
+    """Return dataclasses as plain JSON values."""
+    return dataclasses.asdict(value)
+
+
+def from_json(kind: Type[T], value: Any, where: str = "") -> T:
+    """Build ``kind`` from plain JSON values, checked field by field.
+
+    Raises ``SchemaError`` naming the path of the field that is missing, unknown or of the wrong type.
+    """
+    return _build(kind, value, where or kind.__name__)  # type: ignore[no-any-return]
+
+
+def _build(kind: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _build_dataclass(kind, value, where)
+    origin = getattr(kind, "__origin__", None)
+    arguments: Tuple[Any, ...] = getattr(kind, "__args__", ())
+    if kind is Any:
+        return value
+    if origin is Union:
+        if value is None and type(None) in arguments:
+            return None
+        return _build(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is list and isinstance(value, list):
+        return [_build(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if origin is dict and isinstance(value, dict):
+        return {key: _build(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(kind, type) and isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise SchemaError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {value!r}")
+
+
+def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, dict):
+        raise SchemaError(f"{where}: expected an object, found {value!r}")
+    hints = get_type_hints(kind)
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    unknown = sorted(set(value) - set(fields))
+    if unknown:
+        raise SchemaError(f"{where}: unknown field {unknown[0]!r}")
+    built = {}
+    for name, definition in fields.items():
+        if name in value:
+            built[name] = _build(hints[name], value[name], f"{where}.{name}")
+        elif definition.default is dataclasses.MISSING and definition.default_factory is dataclasses.MISSING:
+            raise SchemaError(f"{where}: field {name!r} is missing")
+    return kind(**built)

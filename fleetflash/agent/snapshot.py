@@ -1,0 +1,205 @@
+"""Everything that a plan needs to know of a host, gathered in one go and without changing anything. Needs no root."""
+
+import os
+import platform
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List, Optional
+
+from fleetflash.agent import devices, klippy, systemd
+from fleetflash.agent.port import PortError
+from fleetflash.agent.ports import SerialPort, holders
+from fleetflash.agent.protocols import klipper
+from fleetflash.agent.protocols.errors import ProtocolError
+from fleetflash.agent.schema import (
+    UNIT,
+    BoardFacts,
+    Firmware,
+    Holder,
+    PortFacts,
+    Probe,
+    ServiceFacts,
+    Snapshot,
+    SnapshotRequest,
+    TransactionFacts,
+)
+from fleetflash.agent.store import Store
+
+SERVICE_PROPERTIES = ("LoadState", "ActiveState", "MainPID", "User")
+
+
+def take(request: SnapshotRequest, store: Store) -> Snapshot:
+    no_systemd = _why_no_systemd()
+    service, status = _service(request, no_systemd)
+    ports = [
+        PortFacts(
+            port.device,
+            port.by_id,
+            port.by_path,
+            port.usb,
+            [Holder(pid, command) for pid, command in holders(port.device)],
+        )
+        for port in devices.list_ports({})
+    ]
+    return Snapshot(
+        hostname=socket.gethostname(),
+        boot_id=_read("/proc/sys/kernel/random/boot_id"),
+        python=platform.python_version(),
+        sudo=_why_no_sudo(),
+        systemd=no_systemd,
+        disk_free=_disk_free(store.root),
+        service=service,
+        ports=ports,
+        boards={probe.name: _board(probe, ports, service, status, store) for probe in request.boards},
+        transaction=None if no_systemd else _transaction(store),
+        images=store.images(),
+        needs_attention=store.attention(),
+    )
+
+
+def _service(request: SnapshotRequest, no_systemd: str) -> "tuple[ServiceFacts, Optional[klippy.Status]]":
+    if no_systemd:
+        return ServiceFacts(unit=request.service, active="unknown", error=no_systemd), None
+    try:
+        facts = systemd.show(request.service, SERVICE_PROPERTIES)
+    except systemd.SystemdError as error:
+        return ServiceFacts(unit=request.service, active="unknown", error=str(error)), None
+    active = facts.get("ActiveState", "unknown")
+    if facts.get("LoadState") == "not-found":
+        active = "absent"
+    user = facts.get("User", "")
+    path = request.socket or _klippy_socket(user)
+    status, problem = None, ""
+    if active in systemd.ACTIVE_STATES:
+        try:
+            status = klippy.status(path)
+        except klippy.KlippyError as failure:
+            problem = str(failure)
+    service = ServiceFacts(
+        unit=request.service,
+        active=active,
+        main_pid=int(facts.get("MainPID") or 0),
+        user=user,
+        socket=path,
+        klippy=status.state if status else "",
+        print_state=status.print_state if status else "",
+        paused=status.paused if status else False,
+        error=problem or (" ".join(status.message.split()) if status and status.state != "ready" else ""),
+    )
+    return service, status
+
+
+def _board(
+    probe: Probe, ports: List[PortFacts], service: ServiceFacts, status: Optional[klippy.Status], store: Store
+) -> BoardFacts:
+    found = devices.candidates(probe.port, ports)
+    device = found[0] if len(found) == 1 else ""
+    return BoardFacts(
+        name=probe.name,
+        device=device,
+        candidates=found,
+        firmware=_firmware(probe, device, ports, service, status),
+        ledger=store.ledger(probe.name),
+    )
+
+
+def _firmware(
+    probe: Probe, device: str, ports: List[PortFacts], service: ServiceFacts, status: Optional[klippy.Status]
+) -> Firmware:
+    """Ask klippy while it runs; the board itself only when nobody else holds its port."""
+    asked = status.mcus.get(probe.klippy_mcu or "") if status else None
+    if asked is not None and asked.version:
+        return asked
+    if not device:
+        return Firmware(source="none", error=f"{probe.port} is not there")
+    held = [holder for port in ports if port.device == device for holder in port.holders]
+    if held:
+        return Firmware(source="none", error=f"{device} is held by process {held[0].pid} ({held[0].command})")
+    if service.active in systemd.ACTIVE_STATES:
+        return Firmware(source="none", error=f"klippy runs and may open {device} at any moment")
+    try:
+        port = SerialPort.open(device, probe.baud)
+    except PortError as error:
+        return Firmware(source="none", error=str(error))
+    try:
+        dictionary = klipper.identify(port, timeout=0.4, tries=3)
+    except ProtocolError as error:
+        return Firmware(source="none", error=str(error))
+    finally:
+        port.close()
+    return Firmware("identify", dictionary.version, dictionary.build_versions, dictionary.constants)
+
+
+def _transaction(store: Store) -> Optional[TransactionFacts]:
+    newest = store.newest_transaction()
+    running = not systemd.is_gone(UNIT)
+    if newest is None:
+        return TransactionFacts(id="", outcome="", running=True) if running else None
+    record = store.read_outcome(newest) or {}
+    boards: Dict[str, str] = {
+        name: str(board.get("result", "")) for name, board in dict(record.get("boards", {})).items()
+    }
+    return TransactionFacts(
+        id=newest,
+        outcome=str(record.get("outcome", "")),
+        running=running,
+        reported=store.is_reported(newest),
+        detail=str(record.get("detail", "")),
+        controller=store.controller(newest),
+        ended_at=float(record.get("ended_at", 0.0)),
+        boards=boards,
+    )
+
+
+def _klippy_socket(user: str) -> str:
+    """Return where KIAUH's layout puts klippy's socket."""
+    try:
+        home = Path(pwd.getpwnam(user).pw_dir) if user else Path.home()
+    except KeyError:
+        home = Path.home()
+    return str(home / "printer_data/comms/klippy.sock")
+
+
+def _why_no_sudo() -> str:
+    if os.geteuid() == 0:
+        return ""
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    python = os.path.realpath(sys.executable or "/usr/bin/python3")
+    grant = f"grant it with a file in /etc/sudoers.d: {user} ALL=(root) NOPASSWD: {python}"
+    try:
+        result = subprocess.run(
+            ["sudo", "-n", "-l", python],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=20,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"user {user} can't use sudo ({error}); {grant}"
+    return (
+        "" if result.returncode == 0 else f"user {user} may not run {python} through sudo without a password; {grant}"
+    )
+
+
+def _why_no_systemd() -> str:
+    return (
+        "" if Path("/run/systemd/system").is_dir() else "the host does not run systemd, so nothing could guard Klipper"
+    )
+
+
+def _disk_free(root: Path) -> int:
+    existing = root
+    while not existing.exists():
+        existing = existing.parent
+    return shutil.disk_usage(str(existing)).free
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,197 @@
+"""What the agent keeps on the host's disk: images, transactions with their journals, and the ledger of boards.
+
+::
+
+    /var/lib/fleetflash/
+      agent/<sha256>.pyz            the agent, by its hash
+      images/<sha256>.bin           images to write, and ways back
+      transactions/<id>/            transaction.json, journal.jsonl, outcome.json
+      boards/<name>.json            what the last committed transaction left on a board
+      attention/<name>.json         why a board needs a person; latched until cleared
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Set
+
+from fleetflash.agent import disk
+from fleetflash.agent.schema import STATE, LedgerEntry, SchemaError, Transaction, from_json, to_json
+
+#: Old transactions that are kept for the record.
+KEPT_TRANSACTIONS = 50
+
+
+class StoreError(Exception):
+    """The host's own files are missing or damaged. The message names the file."""
+
+
+class Journal:
+    """One JSON line a step, on the disk before the step after it begins."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def append(self, step: str, **details: Any) -> Dict[str, Any]:
+        entry = {"time": round(time.time(), 3), "step": step, **details}
+        line = json.dumps(entry, sort_keys=True).encode() + b"\n"
+        created = not self.path.exists()
+        descriptor = os.open(str(self.path), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            # A line that a power cut tore must not swallow this one.
+            if not created and self._is_torn():
+                line = b"\n" + line
+            os.write(descriptor, line)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if created:
+            disk.sync_directory(self.path.parent)
+        return entry
+
+    def read(self) -> List[Dict[str, Any]]:
+        """Return all whole lines; one that a power cut tore is left out."""
+        return list(self._entries())
+
+    def _entries(self) -> Iterator[Dict[str, Any]]:
+        try:
+            lines = self.path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return
+        for line in lines:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict) and "step" in entry:
+                yield entry
+
+    def _is_torn(self) -> bool:
+        with self.path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size == 0:
+                return False
+            file.seek(size - 1)
+            return file.read(1) != b"\n"
+
+
+class Store:
+    """The agent's directory on the host. ``root`` differs from ``/var/lib/fleetflash`` only in tests."""
+
+    def __init__(self, root: Path = Path(STATE)):
+        self.root = root
+
+    def agent(self, sha256: str) -> Path:
+        return self.root / "agent" / f"{sha256}.pyz"
+
+    def image(self, sha256: str) -> Path:
+        return self.root / "images" / f"{sha256}.bin"
+
+    def images(self) -> List[str]:
+        """Return the hashes that image files claim by their names; whoever writes one to a board checks it first."""
+        return sorted(path.stem for path in self.root.glob("images/*.bin"))
+
+    def read_image(self, sha256: str) -> bytes:
+        """Return an image's bytes; raises ``StoreError`` when they are not those that the hash names."""
+        path = self.image(sha256)
+        found = disk.sha256_file(path)
+        if found != sha256:
+            raise StoreError(f"{path}: expected sha256 {sha256}, found {found or 'no file'}")
+        return path.read_bytes()
+
+    def transaction_directory(self, transaction_id: str) -> Path:
+        return self.root / "transactions" / transaction_id
+
+    def journal(self, transaction_id: str) -> Journal:
+        return Journal(self.transaction_directory(transaction_id) / "journal.jsonl")
+
+    def write_transaction(self, transaction: Transaction) -> None:
+        disk.write_json(self.transaction_directory(transaction.id) / "transaction.json", to_json(transaction))
+
+    def read_transaction(self, transaction_id: str) -> Transaction:
+        path = self.transaction_directory(transaction_id) / "transaction.json"
+        value = disk.read_json(path)
+        if value is None:
+            raise StoreError(f"{path}: missing or damaged")
+        try:
+            return from_json(Transaction, value)
+        except SchemaError as error:
+            raise StoreError(f"{path}: {error}") from error
+
+    def controller(self, transaction_id: str) -> str:
+        """Return who started a transaction, or an empty string."""
+        value = disk.read_json(self.transaction_directory(transaction_id) / "transaction.json")
+        return str(value.get("controller", "")) if isinstance(value, dict) else ""
+
+    def newest_transaction(self) -> Optional[str]:
+        names = sorted(path.parent.name for path in self.root.glob("transactions/*/transaction.json"))
+        return names[-1] if names else None
+
+    def write_outcome(self, transaction_id: str, outcome: Dict[str, Any]) -> None:
+        disk.write_json(self.transaction_directory(transaction_id) / "outcome.json", outcome)
+
+    def read_outcome(self, transaction_id: str) -> Optional[Dict[str, Any]]:
+        value = disk.read_json(self.transaction_directory(transaction_id) / "outcome.json")
+        return value if isinstance(value, dict) else None
+
+    def mark_reported(self, transaction_id: str) -> None:
+        """Remember that a controller has seen this transaction's outcome."""
+        disk.write_file(self.transaction_directory(transaction_id) / "reported", b"")
+
+    def is_reported(self, transaction_id: str) -> bool:
+        return (self.transaction_directory(transaction_id) / "reported").exists()
+
+    def ledger(self, board: str) -> Optional[LedgerEntry]:
+        value = disk.read_json(self.root / "boards" / f"{board}.json")
+        if value is None:
+            return None
+        try:
+            return from_json(LedgerEntry, value)
+        except SchemaError:
+            return None
+
+    def write_ledger(self, board: str, entry: LedgerEntry) -> None:
+        disk.write_json(self.root / "boards" / f"{board}.json", to_json(entry))
+
+    def attention(self) -> Dict[str, str]:
+        """Return board name → what a person has to do."""
+        found = {}
+        for path in self.root.glob("attention/*.json"):
+            value = disk.read_json(path)
+            found[path.stem] = value.get("detail", "") if isinstance(value, dict) else "unknown"
+        return found
+
+    def write_attention(self, board: str, detail: str) -> None:
+        disk.write_json(self.root / "attention" / f"{board}.json", {"detail": detail, "since": time.time()})
+
+    def clear_attention(self, board: str) -> None:
+        disk.remove(self.root / "attention" / f"{board}.json")
+
+    def prune(self) -> None:
+        """Forget the oldest transactions, and images that neither a board nor a kept transaction names."""
+        directories = sorted((self.root / "transactions").glob("*"))
+        for directory in directories[:-KEPT_TRANSACTIONS]:
+            for path in directory.iterdir():
+                path.unlink()
+            directory.rmdir()
+        named: Set[str] = set()
+        for path in list(self.root.glob("transactions/*/transaction.json"))[-KEPT_TRANSACTIONS:]:
+            named.update(_image_hashes(disk.read_json(path)))
+        for path in self.root.glob("boards/*.json"):
+            named.update(_image_hashes(disk.read_json(path)))
+        for sha256 in self.images():
+            if sha256 not in named:
+                disk.remove(self.image(sha256))
+
+
+def _image_hashes(value: Any) -> Iterator[str]:
+    """Yield every string below ``value`` that could name an image: 64 hexadecimal digits."""
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _image_hashes(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _image_hashes(item)
+    elif isinstance(value, str) and len(value) == 64:
+        yield value

@@ -1,0 +1,146 @@
+"""What a user writes down about boards, and what each programmer can do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+#: Stopping Klipper and having it ready again on a Raspberry Pi, in seconds.
+KLIPPER_RESTART_SECONDS = 6.0
+
+
+@dataclass(frozen=True)
+class Programmer:
+    """What a way of flashing can do.
+
+    ``backup``: ``read-back`` (the old firmware can be read) or ``known-good only`` (it can't).
+    ``chunk``: image bytes per round trip; ``overhead``: bytes on the line per chunk beside the image, both ways.
+    ``fixed``: seconds for entering the bootloader, erasing and resetting. ``passes``: write, verify.
+    """
+
+    name: str
+    backup: Literal["read-back", "known-good only"]
+    baudrate: int
+    chunk: int
+    overhead: int
+    fixed: float
+    passes: int = 2
+
+    def seconds(self, size: int, round_trip: float) -> float:
+        """Estimate how long ``size`` bytes take when every chunk waits ``round_trip`` seconds for its answer."""
+        chunks = -(-size // self.chunk) * self.passes
+        line = chunks * (self.chunk + self.overhead) * 10 / self.baudrate
+        return self.fixed + line + chunks * round_trip
+
+
+PROGRAMMERS = {
+    "wch_isp": Programmer("wch_isp", "known-good only", baudrate=1_000_000, chunk=56, overhead=20, fixed=1.5),
+}
+
+
+class BoardDataError(Exception):
+    """The inventory says something about a board that can't be. One line that names host, board and field."""
+
+
+class Board(BaseModel):
+    """One board of a Klipper host, as the inventory describes it.
+
+    ``port``: a /dev/serial/by-path (or by-id) name. ``klippy_mcu``: its section in printer.cfg, ``mcu`` for ``[mcu]``,
+    ``toolhead`` for ``[mcu toolhead]``; ``None`` when Klipper doesn't know it. ``firmware`` and ``firmware_version``
+    name an artifact. ``entry``: how the bootloader is entered; ``wiring``: e.g. ``reset=rts:0,boot=dtr:0`` when DTR and
+    RTS do it and trying all combinations is not wanted. ``uid``: the chip's unique id in hexadecimal.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    chip: str
+    port: str = Field(pattern=r"^/dev/[!-~]+$")
+    firmware: str
+    firmware_version: Any = None
+    programmer: Literal["wch_isp"] = "wch_isp"
+    klippy_mcu: str | None = "mcu"
+    entry: Literal["lines", "button"] = "lines"
+    wiring: str = Field(default="", pattern=r"^(reset=(dtr:[01],boot=rts|rts:[01],boot=dtr):[01])?$")
+    gesture: str = ""
+    hands_seconds: float = Field(default=120.0, gt=0)
+    placement: Literal["host", "controller"] = "host"
+    baud: int = Field(default=250000, gt=0)
+    uid: str = Field(default="", pattern=r"^([0-9a-f]{2})*$")
+    accept_no_way_back: bool = False
+
+    @field_validator("uid", mode="before")
+    @classmethod
+    def _lower(cls, uid: Any) -> Any:
+        return uid.replace("-", "").lower() if isinstance(uid, str) else uid
+
+
+@dataclass(frozen=True)
+class KlipperHost:
+    """A Klipper host's desired state. ``errors`` holds boards whose data is malformed: name → what is wrong."""
+
+    name: str
+    boards: tuple[Board, ...]
+    service: str = "klipper.service"
+    socket: str = ""
+    policy: Literal["exact", "compatible"] = "compatible"
+    attended: bool = False
+    errors: tuple[tuple[str, str], ...] = ()
+
+
+#: What group data may set for every board of a host.
+INHERITED = ("chip", "firmware", "firmware_version", "programmer", "baud", "hands_seconds", "placement")
+
+
+def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
+    """Build a host's desired state from its pyinfra data.
+
+    A malformed board does not hide its neighbours: it is carried as an error. Raises ``BoardDataError`` only when the
+    host's own data is beyond use.
+    """
+    boards, errors = [], []
+    described = data.get("boards")
+    if not isinstance(described, Mapping):
+        raise BoardDataError(f"{name}: boards: expected a dictionary of boards, found {described!r}")
+    inherited = {key: data[key] for key in INHERITED if key in data}
+    for board_name, fields in described.items():
+        try:
+            boards.append(_read_board(name, board_name, fields, inherited))
+        except BoardDataError as error:
+            errors.append((str(board_name), str(error)))
+    policy = data.get("policy", "compatible")
+    if policy not in ("exact", "compatible"):
+        raise BoardDataError(f"{name}: policy: expected 'exact' or 'compatible', found {policy!r}")
+    return KlipperHost(
+        name=name,
+        boards=tuple(boards),
+        service=str(data.get("klipper_service", "klipper.service")),
+        socket=str(data.get("klippy_socket", "")),
+        policy=policy,
+        attended=_flag(name, "attended", data.get("attended", False)),
+        errors=tuple(errors),
+    )
+
+
+def _read_board(host: str, name: object, fields: object, inherited: Mapping[str, Any]) -> Board:
+    if not isinstance(fields, Mapping):
+        raise BoardDataError(f"{host}/{name}: expected a dictionary of board data, found {fields!r}")
+    try:
+        return Board(**{**inherited, **fields, "name": name})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        found = "" if problem["type"] == "missing" else f", found {problem['input']!r:.80}"
+        raise BoardDataError(f"{host}/{name}: {where}: {problem['msg']}{found}; see docs/inventory.md") from None
+    except TypeError as error:
+        raise BoardDataError(f"{host}/{name}: {error}") from None
+
+
+def _flag(host: str, key: str, value: object) -> bool:
+    """``--data attended=true`` arrives as text."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in ("true", "yes", "false", "no"):
+        return value.lower() in ("true", "yes")
+    raise BoardDataError(f"{host}: {key}: expected true or false, found {value!r}")

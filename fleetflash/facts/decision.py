@@ -1,0 +1,46 @@
+"""What a host is, and so what is to be done with it: one snapshot, one plan."""
+
+import os
+import socket
+import time
+from typing import Any
+
+from fleetflash.boards import BoardDataError, read_host
+from fleetflash.facts.snapshot import snapshot
+from fleetflash.firmware.errors import FirmwareError
+from fleetflash.firmware.store import Store
+from fleetflash.link.errors import LinkError
+from fleetflash.plan import Catalogue, HostPlan, Identity, offline, plan_host, unusable
+
+
+def decide(host: Any) -> HostPlan:
+    """Look at a connected pyinfra host and decide; what keeps that from being done is a plan too."""
+    try:
+        desired = read_host(host.name, host.data.dict())
+        store = Store()
+        catalogue = Catalogue(store.find(), store.resolve)
+        return plan_host(desired, snapshot(transport(host), desired), catalogue, _identity())
+    except BoardDataError as error:
+        return unusable(host.name, str(error))
+    except FirmwareError as error:
+        return unusable(host.name, f"artifact store: {error}")
+    except LinkError as error:
+        return offline(host.name, str(error))
+
+
+def transport(host: Any) -> Any:
+    """Return the paramiko transport of a connected pyinfra host; raises ``LinkError`` when it has none."""
+    client = getattr(host.connector, "client", None)
+    found = client.get_transport() if client else None
+    if found is None:
+        raise LinkError(f"{host.name}: not connected through SSH; fleetflash needs an SSH host")
+    return found
+
+
+def _identity() -> Identity:
+    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "unknown"
+    return Identity(
+        # Sorts by time, and differs between two controllers in the same second.
+        transaction=f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(3).hex()}",
+        controller=f"{user}@{socket.gethostname()}",
+    )

@@ -1,0 +1,36 @@
+"""What is: one snapshot of a Klipper host, taken by the agent in one SSH exec and without changing anything.
+
+It isn't a pyinfra ``FactBase``: those turn a failure into their default and go on, and a flash that was decided on a
+default is a disaster. Here a host that can't be asked is an answer of its own.
+"""
+
+from typing import TYPE_CHECKING
+
+from fleetflash.agent.schema import Probe, SchemaError, Snapshot, SnapshotRequest, from_json, to_json
+from fleetflash.boards import KlipperHost
+from fleetflash.link.errors import LinkError
+from fleetflash.link.session import AgentSession
+
+if TYPE_CHECKING:
+    import paramiko
+
+#: klippy may take its time to answer, and ports to be identified, in seconds.
+SNAPSHOT_SECONDS = 60.0
+
+
+def snapshot(transport: "paramiko.Transport", desired: KlipperHost) -> Snapshot:
+    """Look at a host and the boards that it should have.
+
+    Raises ``LinkError`` in one line that names the host when it can't be asked.
+    """
+    probes = [Probe(board.name, board.port, board.klippy_mcu, board.baud) for board in desired.boards]
+    request = SnapshotRequest(probes, desired.service, desired.socket)
+    with AgentSession(transport, desired.name, ["snapshot"]) as session:
+        session.send({"type": "snapshot", "request": to_json(request)})
+        message = session.receive(SNAPSHOT_SECONDS)
+    if isinstance(message, bytes) or message["type"] != "snapshot":
+        raise LinkError(f"{desired.name}: the agent answered something else than a snapshot: {message!r:.80}")
+    try:
+        return from_json(Snapshot, message["snapshot"])
+    except SchemaError as error:
+        raise LinkError(f"{desired.name}: the agent's snapshot makes no sense: {error}") from None

@@ -1,0 +1,124 @@
+"""The chips that are known, and whether an image belongs on one.
+
+Only what a source says is here; a chip that is missing is added with its source, never guessed.
+WCH: ch32-rs/wchisp ``devices/0x19-CH32V20x.yaml`` (ISP ids, flash sizes).
+AVR: Klipper ``src/avr/Kconfig`` (``MCU`` constants), Microchip's data sheets (flash sizes).
+"""
+
+import difflib
+from dataclasses import dataclass
+
+from fleetflash.firmware.errors import ImageSizeError, UnknownChipError, WrongChipError
+from fleetflash.firmware.image import Image, ImageFormat
+
+
+@dataclass(frozen=True)
+class WchIsp:
+    """What a WCH boot ROM answers to *identify*: the device type, and the chip ids that mean this chip."""
+
+    device_type: int
+    chip_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Chip:
+    """One microcontroller.
+
+    ``flash_bases`` are the addresses at which its flash is seen (one may be an alias of the other);
+    ``mcu_prefixes`` are beginnings of Klipper's ``MCU`` constant that fit.
+    """
+
+    name: str
+    family: str
+    flash_bytes: int
+    flash_bases: tuple[int, ...]
+    mcu_prefixes: tuple[str, ...]
+    isp: WchIsp | None = None
+
+
+# Code flash lies at 0x08000000 and is mapped to 0 at boot; builds are linked to either.
+_CH32V20X_FLASH = (0x0000_0000, 0x0800_0000)
+
+
+def _ch32v203(variant: str, flash_kib: int, *chip_ids: int) -> Chip:
+    return Chip(
+        name=f"ch32v203{variant}",
+        family="ch32v20x",
+        flash_bytes=flash_kib * 1024,
+        flash_bases=_CH32V20X_FLASH,
+        mcu_prefixes=("ch32v203",),
+        isp=WchIsp(0x19, chip_ids),
+    )
+
+
+_CHIPS = (
+    _ch32v203("c8u6", 64, 0x30),
+    _ch32v203("c8t6", 64, 0x31),
+    _ch32v203("k8t6", 64, 0x32),
+    _ch32v203("c6t6", 32, 0x33),
+    _ch32v203("rbt6", 128, 0x34),
+    _ch32v203("k6t6", 32, 0x35),
+    _ch32v203("g6u6", 32, 0x36),
+    _ch32v203("f6p6", 32, 0x37, 0x39),
+    _ch32v203("g8r6", 64, 0x3B),
+    Chip("atmega328p", "avr", 32 * 1024, (0,), ("atmega328",)),
+    Chip("atmega2560", "avr", 256 * 1024, (0,), ("atmega2560",)),
+)
+
+CHIPS: dict[str, Chip] = {chip.name: chip for chip in _CHIPS}
+
+
+def chip(name: str) -> Chip:
+    """Return the chip of that name in any case; ``UnknownChipError`` offers near names."""
+    key = name.strip().lower()
+    if key in CHIPS:
+        return CHIPS[key]
+    near = difflib.get_close_matches(key, CHIPS, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(sorted(CHIPS))}"
+    raise UnknownChipError(f"unknown chip {name!r}: {hint}")
+
+
+def chip_by_isp(device_type: int, chip_id: int) -> Chip | None:
+    """Return the chip that a WCH boot ROM names, or ``None`` for one that is not known."""
+    for candidate in _CHIPS:
+        if candidate.isp and candidate.isp.device_type == device_type and chip_id in candidate.isp.chip_ids:
+            return candidate
+    return None
+
+
+def mcu_fits(mcu: str, chip: Chip) -> bool:
+    """Say whether Klipper's ``MCU`` constant fits a chip.
+
+    ``ch32v203`` fits every variant; ``ch32v203rb`` names one and fits no other, though it begins alike.
+    """
+    mcu = mcu.lower()
+    if not mcu.startswith(chip.mcu_prefixes):
+        return False
+    named = {known.name for known in _CHIPS if known.name.startswith(mcu) or mcu.startswith(known.name)}
+    return not named or chip.name in named
+
+
+def check_image_fits(image: Image, chip: Chip) -> int:
+    """Return the offset into the chip's flash at which the image belongs.
+
+    Raises ``WrongChipError`` when its dictionary names another microcontroller and ``ImageSizeError`` when it
+    has no bytes or lies outside the flash. An image without a dictionary can only be checked for its size.
+    """
+    if image.dictionary is not None and not mcu_fits(image.dictionary.mcu, chip):
+        raise WrongChipError(
+            f"{image.name} was built for {image.dictionary.mcu!r}, but the chip is {chip.name} "
+            f"(expected {' or '.join(chip.mcu_prefixes)}); choose an image of this chip"
+        )
+    if not image.data:
+        raise ImageSizeError(f"{image.name} holds no bytes for {chip.name} ({image.format}); give the image itself")
+    # A raw file does not know where flash begins, so its address counts from there.
+    bases = (0,) if image.format is ImageFormat.RAW else chip.flash_bases
+    for base in bases:
+        offset = image.base_address - base
+        if offset >= 0 and offset + len(image.data) <= chip.flash_bytes:
+            return offset
+    where = " or ".join(f"{base:#x}" for base in bases)
+    raise ImageSizeError(
+        f"{image.name} needs {len(image.data)} bytes at {image.base_address:#x}, but "
+        f"{chip.name} has {chip.flash_bytes} bytes of flash at {where}; build it smaller, or for this chip"
+    )

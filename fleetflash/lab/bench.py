@@ -1,0 +1,38 @@
+"""The default bench: the printers of the demonstration, and plain ones after them."""
+
+from fleetflash.lab.errors import LabError
+from fleetflash.lab.spec import BoardSpec, HostSpec, board_uid
+
+# One entry per printer: its boards as (name, klippy's name for it, entry into the bootloader).
+_PRINTERS: tuple[tuple[tuple[str, str, str], ...], ...] = (
+    (("bmcu", "mcu", "auto"),),
+    (("bmcu-a", "mcu", "auto"), ("bmcu-b", "bmcu_b", "auto")),
+    (("bmcu", "mcu", "button"),),
+    (("bmcu", "mcu", "auto"),),
+    (("bmcu-a", "mcu", "auto"), ("bmcu-b", "bmcu_b", "auto")),
+    (("bmcu", "mcu", "auto"),),
+)
+_FURTHER = (("bmcu", "mcu", "auto"),)
+# Addresses .11 to .254.
+MOST_HOSTS = 244
+
+
+def default_hosts(count: int, delays: dict[str, float] | None = None) -> tuple[HostSpec, ...]:
+    """``printer-1`` … ``printer-<count>``; ``delays`` maps host names to round-trip milliseconds."""
+    if not 1 <= count <= MOST_HOSTS:
+        raise LabError(f"a lab has 1 to {MOST_HOSTS} hosts, not {count}")
+    delays = delays or {}
+    names = [f"printer-{number}" for number in range(1, count + 1)]
+    if unknown := sorted(set(delays) - set(names)):
+        raise LabError(f"no host {', '.join(unknown)} to delay: there are {names[0]} to {names[-1]}")
+    return tuple(
+        HostSpec(
+            name=name,
+            boards=tuple(
+                BoardSpec(name=board, mcu=mcu, entry=entry, uid=board_uid(name, board))
+                for board, mcu, entry in (_PRINTERS[number] if number < len(_PRINTERS) else _FURTHER)
+            ),
+            delay_ms=delays.get(name, 0.0),
+        )
+        for number, name in enumerate(names)
+    )

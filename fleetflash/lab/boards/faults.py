@@ -1,0 +1,79 @@
+"""What can go wrong with a board, as data: the one place where commands ask whether to behave."""
+
+from dataclasses import dataclass
+
+COMMANDS = ("identify", "config", "key", "erase", "program", "verify", "end", "baud", "klipper")
+
+KINDS = {
+    "pause": "stop before executing the command; go on at resume",
+    "hang": "stop before executing the command; only a reset or a power cycle helps",
+    "power_cut": "lose power: program and erase get as far as the byte, others are not executed",
+    "wrong_status": "do not execute; answer with `status` (default 0xFE)",
+    "drop": "do not execute, do not answer",
+    "drop_reply": "execute, do not answer",
+    "corrupt": "program: store the chunk with one bit flipped, say OK; others: break the answer's checksum",
+    "garbage": "do not execute; answer with noise",
+    "refuse_bootloader": "start the application although the bootloader was asked for",
+    "boot_loop": "the application resets itself shortly after each start",
+}
+BOOT_KINDS = ("refuse_bootloader", "boot_loop")
+
+
+@dataclass
+class Fault:
+    """One planned misbehaviour: the next ``count`` matching commands."""
+
+    kind: str
+    command: str | None = None
+    byte: int | None = None
+    count: int = 1
+    status: int = 0xFE
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown fault {self.kind!r}; known: {', '.join(KINDS)}")
+        if self.command is not None and self.command not in COMMANDS:
+            raise ValueError(f"unknown command {self.command!r}; known: {', '.join(COMMANDS)}")
+        if self.count < 1:
+            raise ValueError("count must be at least 1")
+
+    def matches(self, command: str, start: int | None, length: int) -> bool:
+        if self.command not in (None, command):
+            return False
+        if self.byte is None or start is None:
+            return True
+        return start <= self.byte < start + length
+
+
+class Faults:
+    """The faults still to come, first planned first served."""
+
+    def __init__(self) -> None:
+        self._planned: list[Fault] = []
+
+    def add(self, fault: Fault) -> None:
+        self._planned.append(fault)
+
+    def clear(self) -> None:
+        self._planned.clear()
+
+    def take(self, command: str, start: int | None = None, length: int = 0) -> Fault | None:
+        """The fault for a command that has arrived; ``start``, ``length``: the flash bytes it covers."""
+        for fault in self._planned:
+            if fault.kind not in BOOT_KINDS and fault.matches(command, start, length):
+                return self._use(fault)
+        return None
+
+    def take_boot(self, kind: str) -> bool:
+        """Whether a fault of this kind strikes at this start."""
+        for fault in self._planned:
+            if fault.kind == kind:
+                self._use(fault)
+                return True
+        return False
+
+    def _use(self, fault: Fault) -> Fault:
+        fault.count -= 1
+        if fault.count == 0:
+            self._planned.remove(fault)
+        return fault

@@ -1,0 +1,145 @@
+"""Runs one host from power-on to power-off; outlives the command that started it.
+
+Run as ``python -m fleetflash.lab.supervisor LAB HOST``. It starts the boards, boots the container, plugs the
+boards in before the host's own services start, boots again after a reboot, and writes what it knows into
+``boot.json``: ``{"phase": "booting" | "running" | "ready" | "off", "leader": pid}``.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from fleetflash.lab import cgroup, plug, process
+from fleetflash.lab.errors import LabError
+from fleetflash.lab.host import Host
+from fleetflash.lab.layout import Layout
+from fleetflash.lab.record import read
+
+# What systemd-nspawn exits with when the host wants to be booted again.
+_REBOOT = 133
+
+
+def main(lab: str, name: str) -> int:
+    layout = Layout(lab)
+    host = Host(layout, read(layout), name)
+    host.write_boot("booting")
+    try:
+        while _boot(host) == _REBOOT:
+            host.write_boot("booting")
+    except LabError as error:
+        print(error, file=sys.stderr, flush=True)
+        return 1
+    finally:
+        # A host that is off powers no USB socket.
+        with host.lock():
+            cgroup.kill(host.cgroup)
+            plug.reset(layout, name)
+            for board in host.boards:
+                board.stop()
+            host.link.detach()
+            host.write_boot("off")
+    return 0
+
+
+def _boot(host: Host) -> int:
+    """One boot, until power-off or reboot; returns systemd-nspawn's exit status."""
+    with host.lock():
+        plug.reset(host.layout, host.name)
+        boards = [board for board in host.boards if board.wanted]
+        for board in boards:
+            board.launch()
+    notify = host.directory / "notify"
+    notify.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news:
+        news.bind(str(notify))
+        news.settimeout(120)
+        container = _start_container(host, notify)
+        leader = _leader(news)
+        for board in boards:
+            board.wait_started()
+        _wait_for_systemd(leader)
+        with host.lock():
+            plug.plug(
+                host.layout,
+                leader,
+                [board for board in host.boards if board.wanted and board.running],
+                before=plug.prepare(host.directory),
+            )
+            host.write_boot("running", leader)
+        while "READY=1" not in _receive(news):
+            pass
+        host.write_boot("ready", leader)
+    return container.wait()
+
+
+def _start_container(host: Host, notify: Path) -> "subprocess.Popen[bytes]":
+    netns = f"/run/netns/{host.layout.netns(host.name)}"
+    command = [
+        "systemd-nspawn",
+        "--quiet",
+        "--boot",
+        f"--directory={host.root}",
+        f"--machine={host.layout.netns(host.name).replace('.', '-')}",
+        f"--hostname={host.name}",
+        f"--network-namespace-path={netns}",
+        f"--bind-ro={host.directory / 'lines'}:/run/fleetflash-lines",
+        # There may be no machined or systemd outside, and nothing of this machine shall leak in.
+        "--register=no",
+        "--keep-unit",
+        "--resolv-conf=off",
+        "--timezone=off",
+        "--link-journal=no",
+        "--console=pipe",
+        "--notify-ready=yes",
+        "--kill-signal=SIGRTMIN+3",
+    ]
+    environment = {
+        **{name: value for name, value in os.environ.items() if name in ("PATH", "LANG")},
+        "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+        "SYSTEMD_NSPAWN_LOCK": "0",
+        "NOTIFY_SOCKET": str(notify),
+    }
+    groups = cgroup.create(host.cgroup)
+    with open(host.directory / "console.log", "ab") as console:
+        return subprocess.Popen(
+            process.inside(groups, command),
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=subprocess.STDOUT,
+            env=environment,
+        )
+
+
+def _receive(news: socket.socket) -> list[str]:
+    try:
+        return news.recv(4096).decode().splitlines()
+    except TimeoutError:
+        raise LabError("the host does not report that it is up") from None
+
+
+def _leader(news: socket.socket) -> int:
+    while True:
+        for line in _receive(news):
+            key, _, value = line.partition("=")
+            if key == "X_NSPAWN_LEADER_PID":
+                return int(value)
+
+
+def _wait_for_systemd(leader: int) -> None:
+    """Wait until the container's first process has become systemd: by then its /dev and /sys are final."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{leader}/comm").read_text().strip() == "systemd":
+                return
+        except OSError:
+            raise LabError("the host ended before its systemd started") from None
+        time.sleep(0.005)
+    raise LabError("the host's systemd does not start")
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

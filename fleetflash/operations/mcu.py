@@ -1,0 +1,118 @@
+"""What shall be: the boards of a Klipper host run their pinned firmware."""
+
+import time
+from collections.abc import Generator
+from typing import Any
+
+import gevent
+from pyinfra import host, logger, state
+from pyinfra.api import FunctionCommand, operation
+
+from fleetflash.facts.decision import decide, transport
+from fleetflash.firmware.errors import FirmwareError
+from fleetflash.firmware.store import Store
+from fleetflash.link.errors import LinkError
+from fleetflash.link.session import AgentSession
+from fleetflash.link.transaction import TransactionClient
+from fleetflash.plan import Action, HostPlan
+from fleetflash.report import run as report
+from fleetflash.report.progress import Progress
+
+#: A lost link is tried again for this long, in seconds: the host may be rebooting.
+RECONNECT_SECONDS = 120.0
+
+
+@operation()
+def firmware() -> Generator[FunctionCommand, None, None]:
+    """
+    Bring all boards of a Klipper host to their pinned firmware, in one transaction.
+
+    Reads ``boards``, ``firmware``, ``firmware_version``, ``policy``, ``attended``, ``klipper_service`` and
+    ``klippy_socket`` from the host's data. Changes nothing when every board already runs what it must.
+
+    **Example:**
+
+    .. code:: python
+
+        mcu.firmware(name="Boards run their pinned firmware")
+    """
+    plan = decide(host)
+    report.current(state).add_plan(plan)
+    progress = Progress(host)
+    progress.plan(plan)
+    if plan.unreported is None and not plan.actions(Action.FLASH, Action.REFUSE, Action.OFFLINE):
+        report.current(state).add_outcome(plan, None) if state.is_executing else None
+        host.noop("every board already runs its pinned firmware, or its turn is later")
+        return
+    yield FunctionCommand(reconcile, (plan,), {})
+
+
+def reconcile(state: Any, host: Any, plan: HostPlan) -> bool:
+    """Carry a plan out; false, which fails the host, when a board was refused or not brought to its state."""
+    progress = Progress(host)
+    if plan.unreported is not None:
+        outcome = _follow_to_end(host, plan.unreported.id, progress)
+        if outcome is not None:
+            progress.outcome(f"transaction {plan.unreported.id} of an earlier run", outcome)
+        plan = decide(host)
+    outcome = None
+    if plan.transaction is not None:
+        outcome = _run(host, plan, progress)
+    report.current(state).add_outcome(plan, outcome)
+    for board in plan.actions(Action.REFUSE, Action.OFFLINE):
+        logger.error(f"{host.print_prefix}{board.name}: {board.reason}")
+    done = outcome is None or outcome.get("outcome") == "committed"
+    return done and not plan.actions(Action.REFUSE, Action.OFFLINE)
+
+
+def _run(host: Any, plan: HostPlan, progress: Progress) -> dict[str, Any]:
+    """Start the transaction and follow it to its end, over as many connections as it takes."""
+    transaction = plan.transaction
+    assert transaction is not None
+    store = Store()
+
+    def read_image(sha256: str) -> bytes:
+        return store.read_file(plan.artifacts[sha256])
+
+    started = False
+    try:
+        with AgentSession(transport(host), host.name, ["run"], sudo=True) as session:
+            client = TransactionClient(session, host.name, progress.event)
+            client.start(transaction, read_image)
+            started = True
+            outcome = client.follow(transaction, read_image)
+    except (LinkError, FirmwareError) as error:
+        logger.error(f"{host.print_prefix}{error}")
+        if not started:
+            return {"outcome": "refused", "detail": str(error), "boards": {}}
+        logger.warning(f"{host.print_prefix}the transaction goes on without this controller; reconnecting")
+        outcome = _follow_to_end(host, transaction.id, progress) or {
+            "outcome": "unknown",
+            "detail": f"the link was lost for {RECONNECT_SECONDS:g} s; run again to see the outcome",
+            "boards": {},
+        }
+    progress.outcome("transaction", outcome)
+    return outcome
+
+
+def _follow_to_end(host: Any, transaction_id: str, progress: Progress) -> dict[str, Any] | None:
+    """Reconnect until the host tells how a transaction ended; ``None`` when it can't be reached in time."""
+    deadline = time.monotonic() + RECONNECT_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if not _is_connected(host):
+                host.disconnect()
+                host.connect(raise_exceptions=True, show_errors=False)
+            with AgentSession(transport(host), host.name, ["run"], sudo=True) as session:
+                client = TransactionClient(session, host.name, progress.event)
+                client.join(transaction_id)
+                return client.follow(None, lambda sha256: b"")
+        except Exception as error:  # pyinfra's and paramiko's own errors have no common base
+            logger.debug(f"{host.print_prefix}{error}")
+            gevent.sleep(2)
+    return None
+
+
+def _is_connected(host: Any) -> bool:
+    transport = host.connector.client.get_transport() if host.connector.client else None
+    return bool(transport and transport.is_active())

@@ -1,0 +1,426 @@
+"""What has to be done: desired state × observed state → a decision per board and one transaction per host.
+
+Everything that decides is here, and nothing here does I/O: a plan can be tested, printed and thrown away.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from fleetflash.agent.schema import (
+    BoardFacts,
+    BoardTransaction,
+    Entry,
+    Firmware,
+    Image,
+    ServiceFacts,
+    Snapshot,
+    Transaction,
+    TransactionFacts,
+)
+from fleetflash.boards import KLIPPER_RESTART_SECONDS, PROGRAMMERS, Board, KlipperHost
+from fleetflash.firmware.artifact import Artifact, KlipperFacts
+from fleetflash.firmware.chips import Chip, chip, mcu_fits
+from fleetflash.firmware.errors import FirmwareError
+
+#: Free space that must be left on the host after its images are uploaded, in bytes.
+DISK_RESERVE = 64 * 1024 * 1024
+#: What one round trip costs beside the port (USB serial adapters poll every millisecond), in seconds.
+LOCAL_ROUND_TRIP = 0.001
+
+
+class Action(StrEnum):
+    FLASH = "flash"
+    NONE = "none"
+    REFUSE = "refuse"
+    DEFER = "defer"
+    WAITING = "waiting"
+    OFFLINE = "offline"
+
+
+class Printer(StrEnum):
+    """What a printer is doing, as far as anyone can tell."""
+
+    IDLE = "idle"
+    PRINTING = "printing"
+    PAUSED = "paused"
+    STOPPED = "stopped"
+    ERROR = "error"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class BoardPlan:
+    """What is to be done with one board, and why."""
+
+    name: str
+    action: Action
+    reason: str = ""
+    board: Board | None = None
+    chip: Chip | None = None
+    device: str = ""
+    running: Firmware = Firmware(source="none")
+    wanted: Artifact | None = None
+    way_back: Artifact | None = None
+    way_back_kind: str = ""
+    uid: str = ""
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """All decisions for one host. ``transaction`` is ``None`` when nothing is to be written."""
+
+    host: str
+    boards: tuple[BoardPlan, ...]
+    transaction: Transaction | None = None
+    downtime: float | None = None
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    unreported: TransactionFacts | None = None
+
+    def actions(self, *actions: Action) -> list[BoardPlan]:
+        return [board for board in self.boards if board.action in actions]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The artifacts that the controller has: ``resolve`` finds a pinned one or raises ``FirmwareError``."""
+
+    artifacts: Sequence[Artifact]
+    resolve: Callable[[str, object, str], Artifact]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who plans: the transaction's id, and the controller's name for the host's record."""
+
+    transaction: str
+    controller: str
+
+
+def offline(host: str, reason: str) -> HostPlan:
+    """The plan for a host that can't be asked."""
+    return HostPlan(host, (BoardPlan("-", Action.OFFLINE, reason),))
+
+
+def unusable(host: str, reason: str) -> HostPlan:
+    """The plan for a host whose own data can't be read."""
+    return HostPlan(host, (BoardPlan("-", Action.REFUSE, reason),))
+
+
+def plan_host(
+    desired: KlipperHost,
+    observed: Snapshot,
+    catalogue: Catalogue,
+    identity: Identity,
+    round_trip: float = 0.02,
+) -> HostPlan:
+    """Decide for every board of a host. ``round_trip``: seconds between controller and host, for estimates."""
+    plans = [BoardPlan(name, Action.REFUSE, reason) for name, reason in desired.errors]
+    shared = _boards_on_one_device(desired.boards, observed)
+    for board in desired.boards:
+        plans.append(_plan_board(board, desired, observed, catalogue, shared, round_trip))
+    plans = _apply_policy(desired, _apply_host(plans, desired, observed))
+    return _with_transaction(desired, observed, plans, identity)
+
+
+def printer_state(service: ServiceFacts) -> Printer:
+    """The one table of what a printer is doing. Whatever isn't certainly idle must not be stopped."""
+    if service.active in ("inactive", "failed"):
+        return Printer.STOPPED
+    if service.active != "active":
+        return Printer.UNKNOWN
+    if service.klippy in ("error", "shutdown"):
+        return Printer.ERROR
+    if service.klippy != "ready":
+        return Printer.UNKNOWN
+    if service.print_state == "printing":
+        return Printer.PRINTING
+    if service.print_state == "paused" or service.paused:
+        return Printer.PAUSED
+    if service.print_state in ("standby", "complete", "cancelled", "error"):
+        return Printer.IDLE
+    return Printer.UNKNOWN
+
+
+# One board
+
+
+def _plan_board(
+    board: Board,
+    desired: KlipperHost,
+    observed: Snapshot,
+    catalogue: Catalogue,
+    shared: dict[str, str],
+    round_trip: float,
+) -> BoardPlan:
+    facts = observed.boards[board.name]
+    plan = BoardPlan(board.name, Action.REFUSE, board=board, device=facts.device, running=facts.firmware)
+
+    def refuse(reason: str) -> BoardPlan:
+        return dataclasses.replace(plan, reason=reason)
+
+    try:
+        target = chip(board.chip)
+        wanted = catalogue.resolve(board.firmware, board.firmware_version, target.name)
+    except FirmwareError as error:
+        return refuse(str(error))
+    plan = dataclasses.replace(plan, chip=target, wanted=wanted)
+    problem = _port_problem(board, facts, observed, shared) or _chip_problem(board, target, facts) or _shape(wanted)
+    if problem:
+        return refuse(problem)
+    plan = dataclasses.replace(plan, uid=board.uid or (facts.ledger.uid if facts.ledger else ""))
+    if is_current(facts, wanted):
+        return dataclasses.replace(plan, action=Action.NONE)
+    way_back, kind = find_way_back(facts, target, board, catalogue.artifacts)
+    plan = dataclasses.replace(plan, way_back=way_back, way_back_kind=kind)
+    if way_back is None and not board.accept_no_way_back:
+        return refuse(
+            f"no way back: {board.programmer} can't read {target.name} back and no known-good image is registered for "
+            f"what it runs ({facts.firmware.version or 'unknown'}); register it (fleetflash artifact add IMAGE --chip "
+            f"{target.name} --name {board.firmware} --label factory) or set accept_no_way_back = True for this board"
+        )
+    if way_back is not None and (reason := _shape(way_back)):
+        return refuse(f"way back: {reason}")
+    programmer = PROGRAMMERS[board.programmer]
+    trip = LOCAL_ROUND_TRIP if board.placement == "host" else LOCAL_ROUND_TRIP + round_trip
+    plan = dataclasses.replace(plan, seconds=round(programmer.seconds(wanted.size, trip), 1))
+    if board.entry == "button" and not desired.attended:
+        return dataclasses.replace(
+            plan,
+            action=Action.WAITING,
+            reason="its bootloader needs a person at the button; run with --data attended=true when somebody is there",
+        )
+    return dataclasses.replace(plan, action=Action.FLASH)
+
+
+def is_current(facts: BoardFacts, wanted: Artifact) -> bool:
+    """Whether running version, constants and the ledger's image all say that the board has ``wanted`` already."""
+    if wanted.klipper is None or not runs(facts.firmware, wanted.klipper):
+        return False
+    return facts.ledger is None or facts.ledger.image_sha256 == wanted.files[0].sha256
+
+
+def runs(firmware: Firmware, image: KlipperFacts) -> bool:
+    """Whether a board's own account of its firmware is that of an image. What klippy doesn't tell isn't compared."""
+    if not firmware.version or firmware.version != image.version:
+        return False
+    if firmware.build_versions and firmware.build_versions != image.build_versions:
+        return False
+    return all(firmware.constants.get(name, value) == value for name, value in image.constants.items())
+
+
+def find_way_back(
+    facts: BoardFacts, target: Chip, board: Board, artifacts: Iterable[Artifact]
+) -> tuple[Artifact | None, str]:
+    """Return the best known-good image and what makes it good.
+
+    In this order: the image that the board runs (by version, build and constants), the one that a transaction committed
+    on this board, a registered factory image.
+    """
+    fitting = [artifact for artifact in artifacts if artifact.chip == target.name]
+    ledger = facts.ledger.image_sha256 if facts.ledger else ""
+    running = [a for a in fitting if a.klipper and runs(facts.firmware, a.klipper)]
+    running.sort(key=lambda a: (a.files[0].sha256 != ledger, a.id))
+    committed = [a for a in fitting if a.files[0].sha256 == ledger]
+    factory = [a for a in fitting if "factory" in a.labels and a.name == board.firmware]
+    for found, kind in ((running, "running"), (committed, "committed"), (factory, "factory")):
+        if found:
+            return found[0], kind
+    return None, ""
+
+
+def _port_problem(board: Board, facts: BoardFacts, observed: Snapshot, shared: dict[str, str]) -> str:
+    if not facts.candidates:
+        there = ", ".join(link for port in observed.ports for link in port.by_path or [port.device]) or "no serial port"
+        return f"port {board.port} is not there; the host has {there}"
+    if len(facts.candidates) > 1:
+        paths = " and ".join(_describe(device, observed) for device in facts.candidates)
+        return f"port {board.port} is ambiguous: {paths} answer to it; use the by-path name"
+    if facts.device in shared and shared[facts.device] != board.name:
+        return f"port {board.port} is {facts.device}, which board {shared[facts.device]} already claims"
+    for port in observed.ports:
+        if port.device != facts.device:
+            continue
+        for holder in port.holders:
+            if holder.pid != observed.service.main_pid:
+                return f"{port.device} is held by process {holder.pid} ({holder.command}); end it, then run again"
+    return ""
+
+
+def _chip_problem(board: Board, target: Chip, facts: BoardFacts) -> str:
+    mcu = facts.firmware.constants.get("MCU")
+    if mcu and not mcu_fits(str(mcu), target):
+        return (
+            f"the board on {facts.device} runs firmware for {mcu}, but the inventory says {target.name}; "
+            "correct the board's chip or port"
+        )
+    if board.uid and facts.ledger and facts.ledger.uid and facts.ledger.uid != board.uid:
+        return (
+            f"the inventory expects unique id {board.uid}, but the board last flashed here had {facts.ledger.uid}; "
+            "correct uid in the inventory if the board was replaced"
+        )
+    return ""
+
+
+def _shape(artifact: Artifact) -> str:
+    """A WCH bootloader writes one image from address 0."""
+    if len(artifact.files) != 1 or artifact.files[0].offset != 0:
+        return f"{artifact} has several files or does not start at 0; wch_isp writes one image from address 0"
+    return ""
+
+
+def _boards_on_one_device(boards: Iterable[Board], observed: Snapshot) -> dict[str, str]:
+    """Return device → the first board that claims it."""
+    claimed: dict[str, str] = {}
+    for board in boards:
+        device = observed.boards[board.name].device
+        if device:
+            claimed.setdefault(device, board.name)
+    return claimed
+
+
+def _describe(device: str, observed: Snapshot) -> str:
+    paths = [link for port in observed.ports if port.device == device for link in port.by_path]
+    return f"{device} ({paths[0]})" if paths else device
+
+
+# The host around the boards
+
+
+def _apply_host(plans: list[BoardPlan], desired: KlipperHost, observed: Snapshot) -> list[BoardPlan]:
+    """Turn flashes into refusals or deferrals where the host does not allow them."""
+    wanting = [plan for plan in plans if plan.action in (Action.FLASH, Action.WAITING)]
+    if not wanting:
+        return plans
+    action, reason = Action.REFUSE, _host_problem(wanting, observed)
+    if not reason:
+        action, reason = _printer_problem(observed.service)
+    if not reason:
+        return plans
+    return [dataclasses.replace(plan, action=action, reason=reason) if plan in wanting else plan for plan in plans]
+
+
+def _host_problem(wanting: Sequence[BoardPlan], observed: Snapshot) -> str:
+    if observed.systemd:
+        return observed.systemd
+    if observed.sudo:
+        return observed.sudo
+    transaction = observed.transaction
+    if transaction and transaction.running:
+        return (
+            f"transaction {transaction.id or 'unknown'}, started by {transaction.controller or 'unknown'}, is running; "
+            "run again when it is over"
+        )
+    needed = DISK_RESERVE + sum(plan.wanted.size for plan in wanting if plan.wanted)
+    if observed.disk_free < needed:
+        return f"only {observed.disk_free >> 20} MiB free under /var/lib, {needed >> 20} MiB needed; make room"
+    return ""
+
+
+def _printer_problem(service: ServiceFacts) -> tuple[Action, str]:
+    state = printer_state(service)
+    if state in (Printer.PRINTING, Printer.PAUSED):
+        return Action.DEFER, f"the printer is {state}; run again when it is idle"
+    if state is Printer.UNKNOWN:
+        detail = service.error or f"{service.unit} is {service.active}, klippy says {service.klippy or 'nothing'}"
+        return (
+            Action.REFUSE,
+            f"can't tell whether the printer is printing ({detail}); bring Klipper to ready or stop it",
+        )
+    return Action.FLASH, ""
+
+
+def _apply_policy(desired: KlipperHost, plans: list[BoardPlan]) -> list[BoardPlan]:
+    """With policy ``exact`` all boards move or none does."""
+    held_back = [plan for plan in plans if plan.action in (Action.REFUSE, Action.WAITING)]
+    if desired.policy != "exact" or not held_back:
+        return plans
+    first = held_back[0]
+    reason = f"policy exact: its neighbour {first.name} can't be flashed"
+    return [
+        dataclasses.replace(plan, action=first.action, reason=reason) if plan.action is Action.FLASH else plan
+        for plan in plans
+    ]
+
+
+# The transaction
+
+
+def _with_transaction(
+    desired: KlipperHost, observed: Snapshot, plans: Sequence[BoardPlan], identity: Identity
+) -> HostPlan:
+    flashes = [plan for plan in plans if plan.action is Action.FLASH]
+    notes = tuple(
+        f"{name}: needs attention since an earlier run: {detail}" for name, detail in observed.needs_attention.items()
+    )
+    last = observed.transaction
+    unreported = last if last and last.id and (last.running or not last.reported) else None
+    if not flashes:
+        return HostPlan(desired.name, tuple(plans), notes=notes, unreported=unreported)
+    service = observed.service
+    was_active = printer_state(service) is not Printer.STOPPED
+    writing = sum(plan.seconds or 0.0 for plan in flashes)
+    by_hand = sum(plan.board.hands_seconds for plan in flashes if plan.board and plan.board.entry == "button")
+    transaction = Transaction(
+        id=identity.transaction,
+        controller=identity.controller,
+        boards=[_board_transaction(plan) for plan in flashes],
+        service=service.unit,
+        socket=service.socket,
+        was_active=was_active,
+        was_ready=service.klippy == "ready",
+        policy=desired.policy,
+        restore_seconds=round(writing + by_hand + KLIPPER_RESTART_SECONDS, 1),
+    )
+    artifacts = {}
+    for plan in flashes:
+        for artifact in (plan.wanted, plan.way_back):
+            if artifact is not None:
+                artifacts[artifact.files[0].sha256] = artifact
+    return HostPlan(
+        host=desired.name,
+        boards=tuple(plans),
+        transaction=transaction,
+        downtime=round(writing + KLIPPER_RESTART_SECONDS, 1) if was_active else None,
+        artifacts=artifacts,
+        notes=notes,
+        unreported=unreported,
+    )
+
+
+def _board_transaction(plan: BoardPlan) -> BoardTransaction:
+    board, target, wanted = plan.board, plan.chip, plan.wanted
+    if board is None or target is None or wanted is None or target.isp is None:
+        raise AssertionError("a board without chip or image is never planned to be flashed")
+    return BoardTransaction(
+        name=board.name,
+        port=board.port,
+        device=plan.device,
+        chip=target.name,
+        chip_ids=[f"{target.isp.device_type:02x}:{chip_id:02x}" for chip_id in target.isp.chip_ids],
+        flash_size=target.flash_bytes,
+        programmer=board.programmer,
+        entry=Entry(board.entry, board.wiring, board.gesture, board.hands_seconds),
+        expected=plan.running,
+        wanted=_image(wanted),
+        way_back=_image(plan.way_back) if plan.way_back else None,
+        klippy_mcu=board.klippy_mcu,
+        uid=plan.uid,
+        baud=board.baud,
+        placement=board.placement,
+    )
+
+
+def _image(artifact: Artifact) -> Image:
+    file, facts = artifact.files[0], artifact.klipper
+    return Image(
+        artifact=artifact.id,
+        sha256=file.sha256,
+        size=file.size,
+        version=facts.version if facts else artifact.version,
+        build_versions=facts.build_versions if facts else "",
+        constants=dict(facts.constants) if facts else {},
+    )

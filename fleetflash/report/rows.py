@@ -1,0 +1,77 @@
+"""Plans and outcomes as rows of a table."""
+
+import dataclasses
+from typing import Any
+
+from fleetflash.plan import Action, BoardPlan, HostPlan
+from fleetflash.report.table import Row
+
+#: How a board of a plan that needed no transaction appears when the run is over.
+WITHOUT_TRANSACTION = {
+    Action.NONE: "current",
+    Action.REFUSE: "refused",
+    Action.DEFER: "deferred",
+    Action.WAITING: "waiting",
+    Action.OFFLINE: "offline",
+}
+
+
+def plan_rows(plan: HostPlan) -> list[Row]:
+    """One row per board: what would be done."""
+    return [_row(plan, board) for board in plan.boards]
+
+
+def outcome_rows(plan: HostPlan, outcome: dict[str, Any] | None) -> list[Row]:
+    """One row per board: what was done, from the agent's ``outcome`` (``None`` when no transaction was needed)."""
+    rows = []
+    for board in plan.boards:
+        row = dataclasses.replace(_row(plan, board), seconds=None, downtime=None)
+        if board.action is not Action.FLASH:
+            rows.append(dataclasses.replace(row, outcome=WITHOUT_TRANSACTION[board.action]))
+        elif outcome is None:
+            rows.append(dataclasses.replace(row, outcome="failed", detail="no outcome came from the host"))
+        else:
+            rows.append(_with_outcome(row, board, outcome))
+    return rows
+
+
+def _with_outcome(row: Row, board: BoardPlan, outcome: dict[str, Any]) -> Row:
+    result = dict(outcome.get("boards", {})).get(board.name, {})
+    word, detail = str(result.get("result", "failed")), str(result.get("detail", ""))
+    if word == "untouched":
+        word = "refused" if outcome.get("outcome") == "refused" else "failed"
+        detail = detail or str(outcome.get("detail", "")) or "not reached"
+    running = {"flashed": row.wanted, "restored": board.way_back.version if board.way_back else ""}.get(
+        word, row.running
+    )
+    return dataclasses.replace(
+        row,
+        outcome=word,
+        detail=detail,
+        running=running,
+        seconds=result.get("seconds"),
+        downtime=outcome.get("downtime"),
+    )
+
+
+def _row(plan: HostPlan, board: BoardPlan) -> Row:
+    way_back = ""
+    if board.way_back is not None:
+        way_back = f"{board.way_back.version} ({board.way_back_kind})"
+    elif board.action is Action.FLASH:
+        way_back = "none (accepted)"
+    flashing = board.action is Action.FLASH
+    return Row(
+        host=plan.host,
+        board=board.name,
+        port=board.device or (board.board.port if board.board else ""),
+        chip=board.board.chip if board.board else "",
+        running=board.running.version or ("unknown" if board.board else ""),
+        wanted=board.wanted.version if board.wanted else str(board.board.firmware_version if board.board else ""),
+        image=board.wanted.files[0].sha256[:12] if board.wanted else "",
+        way_back=way_back,
+        seconds=board.seconds if flashing else None,
+        downtime=plan.downtime if flashing else None,
+        outcome=board.action.value,
+        detail=board.reason,
+    )

@@ -1,0 +1,94 @@
+"""What a whole pyinfra run has to say at its end: one table over all hosts, and an exit code that a script can trust.
+
+pyinfra's own end hooks don't come when every host has failed, and its exit code doesn't tell a host that was refused
+untouched from one that failed. So the table and the code are given when the interpreter ends.
+"""
+
+import atexit
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from fleetflash.plan import HostPlan, offline
+from fleetflash.report.rows import outcome_rows, plan_rows
+from fleetflash.report.table import Row, print_outcomes, print_plan
+
+OK, FAILED, REFUSED, DEFERRED = 0, 1, 3, 4
+
+_FAILED_WORDS = {"failed", "restored", "needs-attention"}
+_REFUSED_WORDS = {"refuse", "refused", "offline"}
+_DEFERRED_WORDS = {"defer", "deferred", "waiting"}
+
+
+def exit_code(rows: Iterable[Row]) -> int:
+    """Return 1 when anything failed, else 3 when anything was refused or offline, else 4 when deferred, else 0."""
+    words = {row.outcome for row in rows}
+    for found, code in ((_FAILED_WORDS, FAILED), (_REFUSED_WORDS, REFUSED), (_DEFERRED_WORDS, DEFERRED)):
+        if words & found:
+            return code
+    return OK
+
+
+@dataclass
+class RunReport:
+    """Collects every host's plan and outcome while pyinfra runs."""
+
+    state: Any
+    plans: dict[str, HostPlan] = field(default_factory=dict)
+    outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+
+    def add_plan(self, plan: HostPlan) -> None:
+        self.plans[plan.host] = plan
+
+    def add_outcome(self, plan: HostPlan, outcome: dict[str, Any] | None) -> None:
+        """Record that this host's part is over; ``outcome`` is ``None`` when no transaction was needed."""
+        self.plans[plan.host] = plan
+        self.done.add(plan.host)
+        if outcome is not None:
+            self.outcomes[plan.host] = outcome
+
+    def rows(self) -> list[Row]:
+        """Every board of every host in the run's scope; hosts that were never reached are offline."""
+        rows: list[Row] = []
+        for host in self.state.inventory:
+            if not self.state.is_host_in_limit(host):
+                continue
+            plan = self.plans.get(host.name) or offline(host.name, "SSH did not connect; is the host up?")
+            if self.done:
+                rows += outcome_rows(plan, self.outcomes.get(host.name))
+            else:
+                rows += plan_rows(plan)
+        return rows
+
+    def finish(self) -> None:
+        """Print the table and end the process with the run's exit code."""
+        rows = self.rows()
+        print(file=sys.stderr)
+        (print_outcomes if self.done else print_plan)(rows, sys.stderr)
+        for plan in self.plans.values():
+            for note in plan.notes:
+                print(f"{plan.host}/{note}", file=sys.stderr)
+        code = exit_code(rows)
+        known = {row.host for row in rows if row.outcome in _REFUSED_WORDS}
+        others = {host.name for host in self.state.failed_hosts} - known
+        if others:
+            code = FAILED
+        if code and self.done:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+
+_reports: dict[int, RunReport] = {}
+
+
+def current(state: Any) -> RunReport:
+    """Return this pyinfra run's report; the first call arranges for its end."""
+    if id(state) not in _reports:
+        report = RunReport(state)
+        _reports[id(state)] = report
+        atexit.register(report.finish)
+    return _reports[id(state)]

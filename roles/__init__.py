@@ -1,0 +1,1 @@
+"""Reusable parts of deploys, one per kind of host."""
