@@ -1,20 +1,100 @@
-"""The agent's subcommands. The bootstrap on the SSH channel has said ``wire.MARKER`` before this runs."""
+"""The agent's command line, started by the controller over SSH or by systemd on the host.
 
+Unprivileged: ``snapshot``, ``serve``, ``identify``. As root: ``run`` (over SSH), ``transact`` and ``settle`` (systemd).
+On an SSH channel the bootstrap has said ``wire.MARKER`` before this runs.
+"""
+
+import json
 import sys
-from typing import Callable, Dict, List, Optional
+from pathlib import Path
+from typing import Any, BinaryIO, Callable, Dict, List, Tuple
 
-from fleetflash.agent import serve
+from fleetflash.agent import run, serve, snapshot, wire
+from fleetflash.agent.port import PortError
+from fleetflash.agent.ports import SerialPort
+from fleetflash.agent.protocols import klipper
+from fleetflash.agent.protocols.errors import ProtocolError
+from fleetflash.agent.schema import SchemaError, SnapshotRequest, from_json, to_json
+from fleetflash.agent.store import Store, StoreError
+from fleetflash.agent.transaction import COMMITTED, RESTORED, Runner
 
-#: Subcommand → function of (stdin descriptor, stdout descriptor), returning the exit code.
-COMMANDS: Dict[str, Callable[[int, int], int]] = {"serve": serve.main}
 
-
-def main(argv: Optional[List[str]] = None) -> int:
-    arguments = sys.argv[1:] if argv is None else argv
-    if len(arguments) != 1 or arguments[0] not in COMMANDS:
+def main() -> int:
+    command, *arguments = sys.argv[1:] or [""]
+    if command not in COMMANDS:
         print(f"expected one of: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    return COMMANDS[arguments[0]](0, 1)
+    try:
+        return COMMANDS[command](arguments)
+    except (PortError, ProtocolError, SchemaError, StoreError, wire.WireError) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _snapshot(arguments: List[str]) -> int:
+    stdin, stdout = _streams()
+    frame = wire.read_frame(stdin)
+    if frame is None:
+        return 1
+    request = from_json(SnapshotRequest, wire.decode_json(frame[1]).get("request"))
+    answer: Dict[str, Any] = {"type": "snapshot", "snapshot": to_json(snapshot.take(request, Store()))}
+    stdout.write(wire.encode_json(answer))
+    stdout.flush()
+    return 0
+
+
+def _serve(arguments: List[str]) -> int:
+    return serve.main(0, 1)
+
+
+def _run(arguments: List[str]) -> int:
+    stdin, stdout = _streams()
+    return run.main(Store(), _archive().read_bytes(), stdin, stdout)
+
+
+def _transact(arguments: List[str]) -> int:
+    return 0 if _runner(arguments[0]).run() == COMMITTED else 1
+
+
+def _settle(arguments: List[str]) -> int:
+    return 0 if _runner(arguments[0]).settle() in (COMMITTED, RESTORED) else 1
+
+
+def _identify(arguments: List[str]) -> int:
+    """``identify PORT [BAUD]``: print what the Klipper firmware behind a free port says of itself."""
+    port = SerialPort.open(arguments[0], int(arguments[1]) if len(arguments) > 1 else 250000)
+    try:
+        found = klipper.identify(port)
+    finally:
+        port.close()
+    facts = {"version": found.version, "build_versions": found.build_versions, "constants": found.constants}
+    print(json.dumps(facts, indent=1, sort_keys=True))
+    return 0
+
+
+def _runner(transaction_id: str) -> Runner:
+    store = Store()
+    return Runner(store.read_transaction(transaction_id), store, _archive(), SerialPort.open)
+
+
+def _archive() -> Path:
+    """Return the zip file that this module was loaded from."""
+    return Path(globals()["__loader__"].archive)
+
+
+def _streams() -> Tuple[BinaryIO, BinaryIO]:
+    # Unbuffered: the relay of a lent port reads the descriptor itself, and nothing may be left in a buffer.
+    return open(0, "rb", buffering=0, closefd=False), sys.stdout.buffer
+
+
+COMMANDS: Dict[str, Callable[[List[str]], int]] = {
+    "snapshot": _snapshot,
+    "serve": _serve,
+    "identify": _identify,
+    "run": _run,
+    "transact": _transact,
+    "settle": _settle,
+}
 
 
 if __name__ == "__main__":

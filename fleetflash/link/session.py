@@ -100,8 +100,9 @@ class AgentSession:
         while True:
             found = _MARKER_LINE.search(self._arrived)
             if found:
+                word = found.group(1).decode(errors="replace")
                 del self._arrived[: found.end()]
-                return found.group(1).decode(errors="replace")
+                return word
             if len(self._arrived) > _NOISE_LIMIT:
                 raise AgentError(f"{self.host}: its login shell prints without end; look at its start-up files")
             try:
