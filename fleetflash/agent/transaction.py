@@ -198,6 +198,7 @@ class Runner:
             status = klippy.wait_until_ready(self.transaction.socket, self.transaction.ready_seconds)
         except klippy.KlippyError as error:
             return {board.name: str(error) for board in checked}
+        self._log("ready")
         failed = {}
         for board in checked:
             found = status.mcus.get(board.klippy_mcu or "")
@@ -226,6 +227,7 @@ class Runner:
         if self.transaction.was_ready and not self._settling:
             try:
                 klippy.wait_until_ready(self.transaction.socket, self.transaction.ready_seconds)
+                self._log("ready")
             except klippy.KlippyError as error:
                 detail += f"; after that, {error}"
         good = written - restore
@@ -342,13 +344,10 @@ def _unsettled(entries: List[Dict[str, object]]) -> Set[str]:
 
 
 def _downtime(entries: List[Dict[str, object]]) -> float:
-    """Return for how many seconds in all the journal says that Klipper was stopped."""
-    total, stopped_at = 0.0, 0.0
-    for entry in entries:
-        moment = float(str(entry["time"]))
-        if entry["step"] == "stopping":
-            stopped_at = stopped_at or moment
-        elif entry["step"] == "starting" and stopped_at:
-            total += moment - stopped_at
-            stopped_at = 0.0
-    return round(total, 2)
+    """Return for how many seconds the journal says that Klipper was away: from the first stop to the last start.
+
+    Where klippy was asked whether it is ready, it counts as away until it was.
+    """
+    stops = [float(str(entry["time"])) for entry in entries if entry["step"] == "stopping"]
+    starts = [float(str(entry["time"])) for entry in entries if entry["step"] in ("starting", "ready")]
+    return round(starts[-1] - stops[0], 2) if stops and starts else 0.0

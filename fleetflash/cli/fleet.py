@@ -42,11 +42,11 @@ class _Offline(BaseStateCallback):
 def plan_fleet(inventory_file: str, data: list[str], limit: list[str]) -> list[HostPlan]:
     """Return the plan of every Klipper host of an inventory, offline ones included; raises ``FleetError``."""
     logging.getLogger("pyinfra").addHandler(logging.NullHandler())
+    state = State()
+    state.cwd = str(Path.cwd())
+    ctx_state.set(state)  # inventory and group data files are executed in its context
     inventory = _read_inventory(inventory_file, data)
     hosts = _limited(inventory, limit)
-    state = State()
-    ctx_state.set(state)
-    state.cwd = str(Path.cwd())
     state.init(inventory, Config(PARALLEL=max(1, len(hosts))), initial_limit=hosts)
     unreachable = _Offline()
     state.add_callback_handler(unreachable)

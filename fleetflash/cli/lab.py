@@ -43,20 +43,12 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     up.add_argument("--wait-klippy", action="store_true", help="also wait until klippy is ready on every host")
     command("status", _status, "show hosts, boards and what runs on them", root=False)
     command("down", _down, "remove a lab, also one that a crash has left half up")
-    command(
-        "press",
-        _on_host(lambda host, args: host.board(args.board).control.press()),
-        "press a board's boot button",
-        "host",
-        "board",
-    )
+    command("press", _on_host(_press), "press a board's boot button", "host", "board")
     command("plug", _on_host(lambda host, args: host.plug(args.board)), "plug a board in", "host", "board")
     command("unplug", _on_host(lambda host, args: host.unplug(args.board)), "pull a board out", "host", "board")
     printing = command("print", _print, "start a long print, or stop it", "host", root=False)
     printing.add_argument("--stop", action="store_true", help="stop the print")
-    crash = command(
-        "crash", _on_host(lambda host, args: host.crash(keep_boards=args.keep_boards)), "cut a host's power", "host"
-    )
+    crash = command("crash", _on_host(_crash), "cut a host's power", "host")
     crash.add_argument("--keep-boards", action="store_true", help="the boards have a supply of their own")
     command("start", _on_host(lambda host, _: host.start()), "power a host on", "host")
     command("stop", _on_host(lambda host, _: host.stop()), "shut a host down", "host")
@@ -154,6 +146,14 @@ def _board_status(board: Board) -> str:
     except LabError as error:
         return str(error)
     return f"{status.get('mode')}  {status.get('version') or '-'}"
+
+
+def _press(host: Host, arguments: argparse.Namespace) -> None:
+    host.board(arguments.board).control.press()
+
+
+def _crash(host: Host, arguments: argparse.Namespace) -> None:
+    host.crash(keep_boards=arguments.keep_boards)
 
 
 def _print(arguments: argparse.Namespace) -> int:

@@ -105,7 +105,6 @@ def find_dictionaries(data: bytes) -> list[tuple[int, KlipperDictionary]]:
     position = 0
     while match := _ZLIB_HEADER.search(data, position):
         offset = match.start()
-        # One byte on, not two: the second byte of a false header may be the first of the true one.
         position = offset + 1
         if not _opens_like_a_dictionary(data, offset):
             continue

@@ -64,6 +64,7 @@ class Lab:
         spec = LabSpec(wanted, subnet, base=str(rootfs.path()))
         _claim(layout)
         try:
+            network.check_free(subnet)
             with _lock(layout), _umask(0o022):
                 # Recorded before the base is made, so that no other lab removes that base as unused.
                 record.write(layout, spec)

@@ -85,8 +85,10 @@ def _remove(path: Path) -> None:
         _libc.umount2(str(path).encode(), _MNT_DETACH)  # it may be plain by now
     path.unlink(missing_ok=True)
     # udev, too, removes the directories of links when the last link goes.
-    if path.parent != Path("/dev") and path.parent.is_dir() and not any(path.parent.iterdir()):
-        path.parent.rmdir()
+    for directory in path.parents:
+        if directory == Path("/dev") or not directory.is_dir() or any(directory.iterdir()):
+            break
+        directory.rmdir()
 
 
 def _enter_and_do(leader: int, actions: list[Action]) -> None:

@@ -100,12 +100,16 @@ class Link:
             time.sleep(0.01)
 
 
-def create_bridge(layout: Layout, subnet: str) -> None:
-    """The machine's end of the lab, with the address ``subnet``.1."""
+def check_free(subnet: str) -> None:
+    """Raise LabError when the machine has an address in this network."""
     for interface in json.loads(process.run("ip", "-j", "-4", "addr")):
         for address in interface.get("addr_info", ()):
             if str(address.get("local", "")).rsplit(".", 1)[0] == subnet:
                 raise LabError(f"subnet {subnet}.0/24 is in use by {interface['ifname']}: choose another --subnet")
+
+
+def create_bridge(layout: Layout, subnet: str) -> None:
+    """The machine's end of the lab, with the address ``subnet``.1."""
     _ip(
         f"link add {layout.bridge} type bridge\naddr add {subnet}.1/24 dev {layout.bridge}\nlink set {layout.bridge} up"
     )

@@ -5,7 +5,7 @@ from collections.abc import Generator
 from typing import Any
 
 import gevent
-from pyinfra import host, logger, state
+from pyinfra import host, logger
 from pyinfra.api import FunctionCommand, operation
 
 from fleetflash.facts.decision import decide, transport
@@ -37,11 +37,13 @@ def firmware() -> Generator[FunctionCommand, None, None]:
         mcu.firmware(name="Boards run their pinned firmware")
     """
     plan = decide(host)
-    report.current(state).add_plan(plan)
+    run = report.current(host.state)
+    run.add_plan(plan)
     progress = Progress(host)
     progress.plan(plan)
     if plan.unreported is None and not plan.actions(Action.FLASH, Action.REFUSE, Action.OFFLINE):
-        report.current(state).add_outcome(plan, None) if state.is_executing else None
+        if host.state.is_executing:
+            run.add_outcome(plan, None)
         host.noop("every board already runs its pinned firmware, or its turn is later")
         return
     yield FunctionCommand(reconcile, (plan,), {})

@@ -47,6 +47,8 @@ class Board:
         self.log = directory / "board.log"
         self._control_path = directory / "control"
         self._lines_path = directory / "lines"
+        # A killed board leaves its link behind; waiting for the link must not be fooled by it.
+        self.tty.unlink(missing_ok=True)
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-c", RUN, "board", "bmcu-c", "--uid", uid),
@@ -225,7 +227,7 @@ def test_identify_without_the_text_answers_f1(port: Port) -> None:
 
 
 def test_config_frame_is_that_of_a_real_chip(port: Port) -> None:
-    expected = "55aaa7001a001f00a55a3fc000ff00ffffffffff00020700cdab1a35e2bdc99e92"
+    expected = "55aaa7001a001f00a55a3fc000ff00ffffffffff00020700cdab1a35e2bdc99eae"
     assert port.exchange("57aba702001f00c8") == expected
 
 
@@ -259,10 +261,10 @@ def test_erase_program_verify_end_frames(board: Board, port: Port) -> None:
     assert port.exchange(ZERO_SEED) == "55aaa300020099003e"
     # eight bytes 01..08 at 0x100 with padding 0, XORed with cd cd cd cd cd cd cd fe
     encrypted = "cccfcec9c8cbcaf6"
-    assert port.exchange("57aba50d000001000000" + encrypted + "a8") == "55aaa50002000000a7"
+    assert port.exchange("57aba50d000001000000" + encrypted + "38") == "55aaa50002000000a7"
     assert port.exchange("57aba505000801000000b3") == "55aaa50002000000a7"
     assert port.exchange(ZERO_SEED) == "55aaa300020099003e"
-    assert port.exchange("57aba60d000001000000" + encrypted + "a9") == "55aaa60002000000a8"
+    assert port.exchange("57aba60d000001000000" + encrypted + "39") == "55aaa60002000000a8"
     assert board.read_flash()[0x100:0x108] == bytes(range(1, 9))
     assert port.exchange("57aba2010001a4") == "55aaa20002000000a4"
     wait_for(lambda: board.mode == "dead")
@@ -592,7 +594,7 @@ def test_half_written_image_is_dead_and_the_bootloader_still_answers(plug: Plug)
     assert board.mode == "dead"
     assert board.do("status")["version"] is None
     with Port(board.tty, 250000) as klipper:
-        os.write(klipper.serial.fd, klipper_block(1, b"\x01\x00\x28"))
+        os.write(klipper.fd, klipper_block(1, b"\x01\x00\x28"))
         assert klipper.read(0.3) == b""
     board.enter_bootloader()
     with Port(board.tty) as port:
@@ -605,7 +607,7 @@ def test_power_off_is_silence_and_power_on_boots(plug: Plug) -> None:
     assert board.mode == "off"
     assert not board.ask("press")["ok"]
     with Port(board.tty, 250000) as klipper:
-        os.write(klipper.serial.fd, klipper_block(1, b"\x01\x00\x28"))
+        os.write(klipper.fd, klipper_block(1, b"\x01\x00\x28"))
         assert klipper.read(0.2) == b""
     board.do("power", on=True)
     assert board.do("status")["version"] == "v7"
@@ -897,9 +899,9 @@ def test_golden_identify_block(plug: Plug) -> None:
     board = plug(image=build_image("v1"))
     time.sleep(0.05)
     with Port(board.tty, 250000) as port:
-        os.write(port.fd, bytes.fromhex("0810010028d5627e"))
+        os.write(port.fd, bytes.fromhex("08100100285e9f7e"))
         answer = port.read(0.2)
-    assert answer[:5].hex() == "2e11000028"
+    assert answer[:5].hex() == "3011000028"
     assert answer[5:7] == b"\x78\xda"
     assert answer[-5:] == klipper_block(1, b"")
 

@@ -375,6 +375,8 @@ def test_artifact_of_several_files_is_kept_and_read_by_name(store: Store) -> Non
         store.read_file(artifact)
     with pytest.raises(ArtifactError, match="no file"):
         store.read_file(artifact, "x.bin")
+    with pytest.raises(ArtifactError, match=r"artifact\.json"):
+        _described(b"-", files=({**files[0], "name": "artifact.json"},))
     overlapping = (files[0], {**files[1], "offset": 0x1001})
     with pytest.raises(ArtifactError, match="overlaps"):
         _described(b"-", files=overlapping)

@@ -74,6 +74,9 @@ class BmcuC:
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; the link exists only meanwhile."""
         settings = self._settings
+        if settings.pty.is_symlink():
+            # Left behind by a killed board; its number may be somebody else's terminal by now.
+            settings.pty.unlink()
         self._catch_signals()
         if settings.serial_lines:
             self._servers.append(ModemServer(self.loop, settings.serial_lines, self._modem))
