@@ -9,7 +9,7 @@ import sys
 
 from fleetflash import __version__
 
-COMMANDS = ("artifact", "board", "lab", "plan")
+COMMANDS = ("artifact", "board", "demo", "lab", "plan")
 
 
 def main(argv: list[str] | None = None) -> int:

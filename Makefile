@@ -1,0 +1,51 @@
+# make demo   bring the simulated lab to its pinned firmware
+# make test   everything that CI checks
+# Both install what they need first: Debian packages (as root, or through sudo) and a virtualenv in .venv.
+
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+# Packages that must be there, each with a file that proves it.
+PACKAGES := python3-venv:/usr/share/doc/python3.11-venv systemd-container:/usr/bin/systemd-nspawn \
+    mmdebstrap:/usr/bin/mmdebstrap iproute2:/usr/sbin/ip openssh-client:/usr/bin/ssh \
+    openssh-server:/usr/sbin/sshd gcc:/usr/bin/gcc libc6-dev:/usr/include/stdio.h fish:/usr/bin/fish dash:/bin/dash
+MISSING := $(foreach entry,$(PACKAGES),$(if $(wildcard $(word 2,$(subst :, ,$(entry)))),,$(word 1,$(subst :, ,$(entry)))))
+
+.PHONY: help demo test lint unit lab system clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+demo: $(VENV)/.ready
+	@$(BIN)/fleetflash demo
+
+test: lint unit lab
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: $(VENV)/.ready
+	$(BIN)/pytest tests/unit tests/protocols
+
+lab: $(VENV)/.ready
+	$(SUDO) $(BIN)/pytest tests/lab
+
+$(VENV)/.ready: pyproject.toml | system
+	@echo "Installing into $(VENV): fleetflash, its Python packages and the tools of its tests"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+system:
+ifneq ($(strip $(MISSING)),)
+	@echo "Installing Debian packages: $(strip $(MISSING))"
+	@$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+	@$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(MISSING) >/dev/null
+endif
+
+clean:
+	rm -rf $(VENV) artifacts .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info build
