@@ -40,7 +40,7 @@ PROGRAMMERS = {
 
 
 class BoardDataError(Exception):
-    """The inventory says something about a board that can't be. One line that names host, board and field."""
+    """The inventory says something about a board that can't be. One line that names the field."""
 
 
 class Board(BaseModel):
@@ -102,45 +102,52 @@ def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
     boards, errors = [], []
     described = data.get("boards")
     if not isinstance(described, Mapping):
-        raise BoardDataError(f"{name}: boards: expected a dictionary of boards, found {described!r}")
+        raise BoardDataError(f"boards: expected a dictionary of boards, found {described!r}")
     inherited = {key: data[key] for key in INHERITED if key in data}
     for board_name, fields in described.items():
         try:
-            boards.append(_read_board(name, board_name, fields, inherited))
+            boards.append(_read_board(board_name, fields, inherited))
         except BoardDataError as error:
             errors.append((str(board_name), str(error)))
     policy = data.get("policy", "compatible")
     if policy not in ("exact", "compatible"):
-        raise BoardDataError(f"{name}: policy: expected 'exact' or 'compatible', found {policy!r}")
+        raise BoardDataError(f"policy: expected 'exact' or 'compatible', found {policy!r}")
     return KlipperHost(
         name=name,
         boards=tuple(boards),
         service=str(data.get("klipper_service", "klipper.service")),
         socket=str(data.get("klippy_socket", "")),
         policy=policy,
-        attended=_flag(name, "attended", data.get("attended", False)),
+        attended=_flag("attended", data.get("attended", False)),
         errors=tuple(errors),
     )
 
 
-def _read_board(host: str, name: object, fields: object, inherited: Mapping[str, Any]) -> Board:
+def _read_board(name: object, fields: object, inherited: Mapping[str, Any]) -> Board:
     if not isinstance(fields, Mapping):
-        raise BoardDataError(f"{host}/{name}: expected a dictionary of board data, found {fields!r}")
+        raise BoardDataError(f"expected a dictionary of board data, found {fields!r}; see docs/inventory.md")
     try:
         return Board(**{**inherited, **fields, "name": name})
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        found = "" if problem["type"] == "missing" else f", found {problem['input']!r:.80}"
-        raise BoardDataError(f"{host}/{name}: {where}: {problem['msg']}{found}; see docs/inventory.md") from None
+        problems = "; ".join(_problem(dict(problem)) for problem in error.errors(include_url=False)[:3])
+        raise BoardDataError(f"{problems}; see docs/inventory.md") from None
     except TypeError as error:
-        raise BoardDataError(f"{host}/{name}: {error}") from None
+        raise BoardDataError(f"{error}; see docs/inventory.md") from None
 
 
-def _flag(host: str, key: str, value: object) -> bool:
+def _problem(problem: dict[str, Any]) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    if problem["type"] == "extra_forbidden":
+        return f"{where} is no field of a board"
+    return f"{where}: {problem['msg']}, found {problem['input']!r:.80}"
+
+
+def _flag(key: str, value: object) -> bool:
     """``--data attended=true`` arrives as text."""
     if isinstance(value, bool):
         return value
     if isinstance(value, str) and value.lower() in ("true", "yes", "false", "no"):
         return value.lower() in ("true", "yes")
-    raise BoardDataError(f"{host}: {key}: expected true or false, found {value!r}")
+    raise BoardDataError(f"{key}: expected true or false, found {value!r}")

@@ -30,11 +30,10 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def run_bmcu_c(arguments: argparse.Namespace) -> int:
     """0 after SIGTERM or SIGINT; 2 when the board cannot be built as asked."""
     try:
-        board = BmcuC(_settings(arguments))
+        BmcuC(_settings(arguments)).run()
     except (ValueError, FlashError, OSError) as error:
-        print(f"board bmcu-c: {error}", file=sys.stderr)
+        print(f"board bmcu-c at {arguments.pty}: {error}", file=sys.stderr)
         return 2
-    board.run()
     return 0
 
 

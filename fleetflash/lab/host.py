@@ -36,6 +36,7 @@ class Host:
         self.directory: Path = layout.host(name)
         self.root = self.directory / "root"
         self.cgroup = layout.cgroup(f"host.{name}")
+        self.machine = layout.machine(name)
         self.link = Link(layout, name, 1 + lab.index(name), self.address, self.spec.delay_ms)
         self.moonraker = Moonraker(name, self.address)
 

@@ -13,7 +13,7 @@ from fleetflash.lab import access, cgroup, image, mounts, network, personality, 
 from fleetflash.lab.bench import MOST_HOSTS, default_hosts
 from fleetflash.lab.errors import LabError
 from fleetflash.lab.host import Host
-from fleetflash.lab.layout import STATE, Layout, check_board_name, check_host_name, check_subnet
+from fleetflash.lab.layout import PROPAGATE, STATE, Layout, check_board_name, check_host_name, check_subnet
 from fleetflash.lab.spec import HostSpec, LabSpec
 
 FACTORY_VERSION = "v0.11.0"
@@ -165,6 +165,7 @@ def leftovers(layout: Layout) -> list[str]:
     """What exists of a lab in the kernel and on disk."""
     groups = [str(root / layout.cgroup()) for root in cgroup.roots() if (root / layout.cgroup()).exists()]
     files = [str(layout.root)] if layout.root.exists() else []
+    files += map(str, PROPAGATE.glob(layout.machine("*")))
     return [*groups, *network.leftovers(layout), *mounts.below(layout.root), *files]
 
 
@@ -173,6 +174,8 @@ def _clear(layout: Layout) -> None:
     cgroup.kill(layout.cgroup())
     cgroup.remove(layout.cgroup())
     network.remove_all(layout)
+    for directory in PROPAGATE.glob(layout.machine("*")):
+        directory.rmdir()
     mounts.unmount_below(layout.root)
     if left := mounts.below(layout.root):
         raise LabError(f"cannot unmount {', '.join(left)}")

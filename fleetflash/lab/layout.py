@@ -14,6 +14,8 @@ from fleetflash.lab.errors import LabError
 
 STATE = Path("/var/lib/fleetflash-lab")
 NETNS = Path("/run/netns")
+# systemd-nspawn makes a directory per machine here, and leaves it when it is killed.
+PROPAGATE = Path("/run/systemd/nspawn/propagate")
 _LAB_NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
 _HOST_NAME = re.compile(r"[a-z][a-z0-9-]{0,23}")
 _BOARD_NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
@@ -72,6 +74,10 @@ class Layout:
         return f"ff{self.tag}-{index}"
 
     def netns(self, host: str) -> str:
+        return f"ff.{self.name}.{host}"
+
+    def machine(self, host: str) -> str:
+        """The name that systemd-nspawn knows the host by."""
         return f"ff.{self.name}.{host}"
 
     def cgroup(self, *parts: str) -> str:

@@ -17,9 +17,13 @@ _DETACH = (
 )
 
 
-def run(*argv: str | Path, stdin: str | None = None) -> str:
-    """Run to the end; returns stdout. A failure is a LabError with the last line of its stderr."""
-    result = subprocess.run([str(part) for part in argv], input=stdin, capture_output=True, text=True)
+def run(*argv: str | Path, stdin: str = "", keep: Sequence[int] = ()) -> str:
+    """Run to the end, with the descriptors ``keep`` open; returns stdout.
+
+    A failure is a LabError with the last line of its stderr.
+    """
+    command = [str(part) for part in argv]
+    result = subprocess.run(command, input=stdin, capture_output=True, text=True, pass_fds=keep)
     if result.returncode:
         said = (result.stderr.strip() or result.stdout.strip()).splitlines()
         raise LabError(f"{Path(argv[0]).name} {argv[1] if len(argv) > 1 else ''}: {said[-1] if said else 'failed'}")

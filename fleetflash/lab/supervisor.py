@@ -55,9 +55,8 @@ def _boot(host: Host) -> int:
     notify.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news:
         news.bind(str(notify))
-        news.settimeout(120)
         container = _start_container(host, notify)
-        leader = _leader(news)
+        leader = _leader(news, container)
         for board in boards:
             board.wait_started()
         _wait_for_systemd(leader)
@@ -69,9 +68,10 @@ def _boot(host: Host) -> int:
                 before=plug.prepare(host.directory),
             )
             host.write_boot("running", leader)
-        while "READY=1" not in _receive(news):
-            pass
-        host.write_boot("ready", leader)
+        while container.poll() is None:
+            if "READY=1" in _receive(news):
+                host.write_boot("ready", leader)
+                break
     return container.wait()
 
 
@@ -82,7 +82,7 @@ def _start_container(host: Host, notify: Path) -> "subprocess.Popen[bytes]":
         "--quiet",
         "--boot",
         f"--directory={host.root}",
-        f"--machine={host.layout.netns(host.name).replace('.', '-')}",
+        f"--machine={host.machine}",
         f"--hostname={host.name}",
         f"--network-namespace-path={netns}",
         f"--bind-ro={host.directory / 'lines'}:/run/fleetflash-lines",
@@ -114,18 +114,21 @@ def _start_container(host: Host, notify: Path) -> "subprocess.Popen[bytes]":
 
 
 def _receive(news: socket.socket) -> list[str]:
+    """The next notification, or nothing for a short while: the host may end without one."""
+    news.settimeout(0.2)
     try:
         return news.recv(4096).decode().splitlines()
     except TimeoutError:
-        raise LabError("the host does not report that it is up") from None
+        return []
 
 
-def _leader(news: socket.socket) -> int:
-    while True:
+def _leader(news: socket.socket, container: "subprocess.Popen[bytes]") -> int:
+    while container.poll() is None:
         for line in _receive(news):
             key, _, value = line.partition("=")
             if key == "X_NSPAWN_LEADER_PID":
                 return int(value)
+    raise LabError(f"systemd-nspawn exits {container.returncode}; see console.log")
 
 
 def _wait_for_systemd(leader: int) -> None:

@@ -35,6 +35,9 @@ _CHUNK = 64 * 1024
 _STDERR_KEPT = 8 * 1024
 _NOISE_LIMIT = 256 * 1024
 _MARKER_LINE = re.compile(rb"(?:^|\n)" + wire.MARKER + rb" ([^\r\n]+)\r?\n")
+_SUDO_REFUSAL = re.compile(
+    r"password is required|not allowed to (execute|run)|may not run|not in the sudoers|have a tty|no new privileges"
+)
 
 Message = dict[str, Any]
 
@@ -56,6 +59,10 @@ class AgentSession:
         self._send_lock = threading.Lock()
         keep_alive(transport)
         self._channel = self._open_channel(transport)
+        self._channel.settimeout(SEND_SECONDS)
+        self._news = _News()
+        for pipe in (self._channel.in_buffer, self._channel.in_stderr_buffer):
+            pipe.set_event(self._news)
         try:
             self._start(arguments, sudo)
         except BaseException:
@@ -117,7 +124,7 @@ class AgentSession:
         """Return why the command ended before Python said anything."""
         code = self._exit_code()
         last = self._last_words()
-        if sudo and re.search(r"sudo\b.*(password|not allowed|may not|sudoers|tty)|not in the sudoers", last):
+        if sudo and _SUDO_REFUSAL.search(last):
             return SudoError(
                 f"{self.host}: sudo refused ({last}); allow this user `NOPASSWD: ALL` in /etc/sudoers.d, "
                 "or log in as root"
@@ -126,7 +133,7 @@ class AgentSession:
             return SudoError(f"{self.host}: sudo can't be used ({last}); install it, or log in as root")
         if code == 127 or re.search(r"python3.*(not found|No such file)|Unknown command", last):
             return PythonError(f"{self.host}: has no python3 ({last}); install the package python3")
-        said = bytes(self._arrived[-200:]).decode(errors="replace").split("\n")[-1].strip()
+        said = bytes(self._arrived[-200:]).decode(errors="replace").strip().split("\n")[-1]
         return AgentError(
             f"{self.host}: the agent did not start, exit code {code}: {last or said or 'no message'}; "
             "is this user's login shell a shell?"
@@ -169,36 +176,33 @@ class AgentSession:
             raise AgentError(f"{self.host}: the agent's words make no sense ({error}); update both sides") from None
 
     def _send_bytes(self, data: bytes) -> None:
-        deadline = time.monotonic() + SEND_SECONDS
         rest = memoryview(data)
         with self._send_lock:
             while rest:
                 try:
-                    # Paramiko's channel has one timeout for both directions: a short one may belong to a reader.
                     count = self._channel.send(bytes(rest[:_CHUNK]))
                 except TimeoutError:
-                    if time.monotonic() < deadline:
-                        continue
                     raise StallError(f"{self.host}: took in nothing for {SEND_SECONDS:.0f} s") from None
                 except (OSError, EOFError, paramiko.SSHException):
                     count = 0
                 if count == 0:
                     raise self._ended()
                 rest = rest[count:]
-                deadline = time.monotonic() + SEND_SECONDS
 
     def _receive_bytes(self, deadline: float | None) -> bool:
         """Take in what comes; false at the end of the stream."""
-        self._read_stderr()
-        if not self._channel.recv_ready():
+        channel = self._channel
+        while True:
+            self._news.reset()
+            # Both streams share one window: what is left unread of the one would block the other.
+            self._read_stderr()
+            if channel.recv_ready() or channel.eof_received or channel.closed:
+                break
             remaining = None if deadline is None else deadline - time.monotonic()
-            if remaining is not None and remaining <= 0 and not self._channel.closed:
+            if (remaining is not None and remaining <= 0) or not self._news.wait(remaining):
                 raise StallError(f"{self.host}: the agent said nothing in time")
-            self._channel.settimeout(None if remaining is None else max(remaining, 0.001))
         try:
-            data = self._channel.recv(_CHUNK)
-        except TimeoutError:
-            raise StallError(f"{self.host}: the agent said nothing in time") from None
+            data = channel.recv(_CHUNK)
         except (OSError, EOFError, paramiko.SSHException):
             data = b""
         self._arrived += data
@@ -250,6 +254,16 @@ class AgentSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _News(threading.Event):
+    """Set by both of a channel's buffers. Each would also clear it for itself, and hide the other's news."""
+
+    def clear(self) -> None:
+        pass
+
+    def reset(self) -> None:
+        super().clear()
 
 
 def keep_alive(transport: paramiko.Transport) -> None:

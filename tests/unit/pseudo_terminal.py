@@ -47,8 +47,9 @@ class PseudoTerminal:
 
     def write(self, data: bytes) -> None:
         rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self.master, rest) :]
+        while rest and not self._stop.is_set():
+            if select.select([], [self.master], [], 0.1)[1]:
+                rest = rest[os.write(self.master, rest[:1024]) :]
 
     def echo(self) -> None:
         """Send everything back from now on."""
@@ -57,15 +58,13 @@ class PseudoTerminal:
 
     def _run_echo(self) -> None:
         while not self._stop.is_set():
-            data = self.read(1, 0.1)
-            if data:
-                os.set_blocking(self.master, False)
-                try:
-                    data += os.read(self.master, 65536)
-                except OSError:
-                    pass
-                os.set_blocking(self.master, True)
-                self.write(data)
+            if not select.select([self.master], [], [], 0.1)[0]:
+                continue
+            try:
+                self.write(os.read(self.master, 65536))
+            except OSError:
+                # Nobody has the port open.
+                time.sleep(0.005)
 
     def unplug(self) -> None:
         self._stop.set()

@@ -97,9 +97,9 @@ def test_nothing_is_sent_without_credit(controller: Controller) -> None:
 
 
 def test_credit_comes_back_as_the_board_takes_data(controller: Controller) -> None:
-    controller.terminal.echo()
     for _ in range(serve.WINDOW // 4 // 4096):
         controller.send_data(bytes(4096))
+    assert len(controller.terminal.read(serve.WINDOW // 4)) == serve.WINDOW // 4
     assert controller.receive() == {"type": "credit", "bytes": serve.WINDOW // 4}
 
 

@@ -119,7 +119,8 @@ class BmcuC:
             if self._program is program:
                 self._start(due, bootloader=False)
 
-        self.loop.at(done, reset)
+        # A moment later, so that the last bytes leave before the line falls silent.
+        self.loop.at(done + 1e-6, reset)
 
     def power_cut(self) -> None:
         self._power_off()

@@ -1,0 +1,192 @@
+"""A fleet in the lab for tests: real hosts, the stock pyinfra command, and a way to strike at a chosen step."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fleetflash.lab.host import Host
+from fleetflash.lab.lab import Lab
+
+ROOT = Path(__file__).parents[2]
+FACTORY, WANTED, NEXT = "v0.11.0", "v0.12.0", "v0.13.0"
+CHIP, FIRMWARE = "ch32v203c8t6", "klipper-bmcu-c"
+PORT = "/dev/serial/by-path/platform-fd500000.pcie-pci-0000:01:00.0-usb-0:1.{}:1.0-port0"
+
+
+@dataclass
+class Run:
+    """A finished command."""
+
+    code: int
+    output: str
+
+    def line(self, *words: str) -> str:
+        """Return the first line that holds all of ``words``, or fail."""
+        for line in self.output.splitlines():
+            if all(word in line for word in words):
+                return line
+        raise AssertionError(f"no line with {words} in:\n{self.output}")
+
+
+@dataclass
+class Fleet:
+    """Runs fleetflash against hosts of a lab; ``inventory`` maps host names to their pyinfra data."""
+
+    lab: Lab
+    directory: Path
+    inventory: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for version in (FACTORY, WANTED, NEXT):
+            label = ["--label", "factory"] if version == FACTORY else []
+            add = ["artifact", "add", str(self.lab.image(version)), "--chip", CHIP, "--name", FIRMWARE, *label]
+            assert self.fleetflash(*add).code == 0
+        for host in self.lab.hosts:
+            self.inventory[host.name] = self.describe(host)
+
+    def describe(self, host: Host, **boards: dict[str, Any]) -> dict[str, Any]:
+        """Return a host's inventory data; ``boards`` overrides fields of its boards (``-`` written as ``_``)."""
+        described = {}
+        for number, board in enumerate(host.boards, 1):
+            name = board.spec.name
+            described[name] = {
+                "port": PORT.format(number),
+                "klippy_mcu": board.spec.mcu,
+                "wiring": "reset=rts:0,boot=dtr:0",
+            }
+            described[name].update(boards.get(name.replace("-", "_"), {}))
+        return {
+            "ssh_hostname": host.address,
+            "ssh_user": "pi",
+            "ssh_key": str(self.lab.layout.key),
+            "ssh_known_hosts_file": str(self.lab.layout.known_hosts),
+            "boards": described,
+        }
+
+    def write_inventory(self, *names: str, **changes: dict[str, Any]) -> Path:
+        """Write an inventory of ``names`` (all hosts by default); ``changes`` override hosts' data (``-`` as ``_``)."""
+        hosts = [
+            (name, {**self.inventory[name], **changes.get(name.replace("-", "_"), {})})
+            for name in names or self.inventory
+        ]
+        path = self.directory / f"fleet-{time.monotonic_ns()}.py"
+        path.write_text(f"klipper_hosts = {hosts!r}\n")
+        return path
+
+    def fleetflash(self, *arguments: str) -> Run:
+        return self.finish(self._start("fleetflash", *arguments))
+
+    def plan(self, inventory: Path, *data: str) -> Run:
+        return self.fleetflash("plan", str(inventory), *_data(data))
+
+    def pyinfra(
+        self, inventory: Path, *data: str, deploy: str = "deploys/flash.py", yes: bool = True, store: str = ""
+    ) -> Run:
+        return self.finish(self.start_pyinfra(inventory, *data, deploy=deploy, yes=yes, store=store))
+
+    def start_pyinfra(
+        self, inventory: Path, *data: str, deploy: str = "deploys/flash.py", yes: bool = True, store: str = ""
+    ) -> "subprocess.Popen[str]":
+        arguments = [str(inventory), deploy, *(["-y"] if yes else ["--dry"]), *_data(data)]
+        return self._start("pyinfra", *arguments, store=store)
+
+    def _start(self, module: str, *arguments: str, store: str = "") -> "subprocess.Popen[str]":
+        environment = {**os.environ, "FLEETFLASH_STORE": store or str(self.directory / "store")}
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def finish(self, process: "subprocess.Popen[str]") -> Run:
+        """Wait for a started command."""
+        output, _ = process.communicate(timeout=240)
+        return Run(process.returncode, output)
+
+    def reset(self, *hosts: Host) -> None:
+        """Bring hosts back to the factory firmware, without anything that fleetflash has left there."""
+        with ThreadPoolExecutor(max(1, len(hosts))) as pool:
+            list(pool.map(self._reset, hosts))
+
+    def _reset(self, host: Host) -> None:
+        if host.phase == "off":
+            host.start()
+        host.run("sudo systemctl stop klipper fleetflash.service; sudo rm -rf /var/lib/fleetflash")
+        for board in host.boards:
+            host.unplug(board.spec.name)
+            board.make(self.lab.image(FACTORY).read_bytes())
+            host.plug(board.spec.name)
+        host.run("sudo systemctl start klipper", check=True)
+        host.wait_klippy("ready", 60.0)
+
+
+def _data(items: tuple[str, ...]) -> list[str]:
+    return [word for item in items for word in ("--data", item)]
+
+
+def strike(host: Host, board: str, command: str, byte: int, act: Callable[[], None]) -> None:
+    """Have the board pause before it executes ``command`` at ``byte``, ``act``, and let it go on."""
+    control = host.board(board).control
+    if command == "klipper":
+        # Only the first word of the new firmware is meant, not klippy's talk with the old one.
+        control.pause("end", 0)
+        control.wait_paused(60.0)
+        control.pause("klipper", 0)
+        control.resume()
+    else:
+        control.pause(command, byte)
+    control.wait_paused(60.0)
+    act()
+    control.resume()
+
+
+def wait_settled(host: Host, seconds: float = 90.0) -> None:
+    """Wait until no transaction runs on the host."""
+    deadline = time.monotonic() + seconds
+    while host.run(
+        "systemctl is-active -q fleetflash.service || systemctl is-failed -q fleetflash.service"
+    ).returncode == 0 or ("deactivating" in host.run("systemctl show -P ActiveState fleetflash.service").stdout):
+        assert time.monotonic() < deadline, f"{host.name}: the transaction does not end"
+        time.sleep(0.2)
+
+
+def journal(host: Host) -> list[dict[str, Any]]:
+    """Return the newest transaction's journal."""
+    newest = "ls -d /var/lib/fleetflash/transactions/*/ | tail -n 1"
+    lines = host.run(f"cat $({newest})journal.jsonl", check=True).stdout
+    return [json.loads(line) for line in lines.splitlines()]
+
+
+def outcome(host: Host) -> dict[str, Any]:
+    newest = "ls -d /var/lib/fleetflash/transactions/*/ | tail -n 1"
+    return dict(json.loads(host.run(f"cat $({newest})outcome.json", check=True).stdout))
+
+
+def flash_holds(host: Host, board: str, image: bytes) -> bool:
+    """Whether the chip's flash begins with exactly the image and is erased after it, up to the sector's end."""
+    return host.board(board).flash.read_bytes()[: len(image)] == image
+
+
+def mcu_version(host: Host, mcu: str = "mcu") -> str:
+    """Return what Moonraker says that a board runs."""
+    name = "mcu" if mcu == "mcu" else f"mcu%20{mcu}"
+    answer = host.run(f"curl -s 'http://127.0.0.1:7125/printer/objects/query?{name}'", check=False).stdout
+    if not answer:
+        answer = host.run(
+            "python3 -c 'import urllib.request as u;"
+            f'print(u.urlopen("http://127.0.0.1:7125/printer/objects/query?{name}").read().decode())\'',
+            check=True,
+        ).stdout
+    status = json.loads(answer)["result"]["status"]
+    return str(status[name.replace("%20", " ")]["mcu_version"])
