@@ -57,6 +57,14 @@ class BoardOnPort:
         finally:
             port.close()
 
+    def leave_bootloader(self) -> None:
+        """Have a board that may have been left in its bootloader start its application."""
+        port = self.open_port(self.board.device, self.board.baud)
+        try:
+            PROGRAMMERS[self.board.programmer](port).leave()
+        finally:
+            port.close()
+
     def identify(self) -> Firmware:
         """Ask the application on the board what it is; it may still be starting."""
         port = self.open_port(self.board.device, self.board.baud)

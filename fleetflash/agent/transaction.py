@@ -93,6 +93,7 @@ class Runner:
         self._log("settling")
         interrupted = dict.fromkeys(_unsettled(entries), "interrupted while it was being written")
         if not interrupted:
+            self._leave_bootloaders()
             self._start_service()
             return self._finish(RESTORED, "interrupted before any board was written; Klipper is as it was")
         return self._take_back(interrupted)
@@ -222,6 +223,7 @@ class Runner:
         if restore:
             self._stop_service()
             stuck = {name for name in sorted(restore) if not self._restore(name, failed.get(name, ""))}
+        self._leave_bootloaders()
         self._start_service()
         detail = "; ".join(failed.values())
         if self.transaction.was_ready and not self._settling:
@@ -236,6 +238,18 @@ class Runner:
         if stuck:
             return self._finish(NEEDS_ATTENTION, detail)
         return self._finish(RESTORED if restore else FAILED, detail)
+
+    def _leave_bootloaders(self) -> None:
+        """A board that was brought into its bootloader and not written must not be left there."""
+        entries = self.journal.read()
+        entered = {str(entry["board"]) for entry in entries if entry["step"] == "entering"}
+        written = {str(entry["board"]) for entry in entries if entry["step"] == "writing"}
+        for name in sorted(entered - written):
+            self._stop_service()
+            try:
+                self.boards[name].leave_bootloader()
+            except BOARD_ERRORS as error:
+                self._log("leave-failed", board=name, error=str(error))
 
     def _restore(self, name: str, reason: str) -> bool:
         """Write a board's way back and check it; a board without one, or that fails, is latched for a person."""

@@ -48,7 +48,10 @@ class Control:
         self.ask("pause", command=command, byte=byte)
 
     def wait_paused(self, timeout: float) -> None:
-        self.ask("wait_paused", patience=timeout + 5, timeout=timeout)
+        """Raises LabError when the board has not paused within ``timeout`` seconds."""
+        reply = self.ask("wait_paused", patience=timeout + 5, timeout=timeout)
+        if not reply["paused"]:
+            raise LabError(f"board {self.path.parent.name} did not pause within {timeout:g} s")
 
     def resume(self) -> None:
         self.ask("resume")

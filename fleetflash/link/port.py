@@ -109,20 +109,26 @@ class RemotePort:
         self._return_credit()
         return data
 
-    def write(self, data: bytes, timeout: float | None = WRITE_SECONDS) -> None:
-        """Hand over all of ``data``; returns before it is on the wire. The timeout runs without progress."""
+    def write(self, data: bytes) -> None:
+        """Hand over all of ``data``; returns before it is on the wire."""
+        if not self.write_within(data, WRITE_SECONDS):
+            raise PortError(f"{self.name}: takes no data since {WRITE_SECONDS:g} s; unplug and replug the board")
+
+    def write_within(self, data: bytes, timeout: float | None) -> bool:
+        """Hand over ``data``; false when the port took nothing for ``timeout`` seconds."""
         rest = memoryview(data)
         while rest:
             granted = self._wait(lambda: self._credit > 0, timeout)
             self._check()
             if not granted:
-                raise PortError(f"{self.name}: takes no data since {timeout:g} s; unplug and replug the board")
+                return False
             with self._condition:
                 piece = rest[: min(self._credit, _PIECE)]
                 self._credit -= len(piece)
                 self._unsettled += len(piece)
             self._send(bytes(piece))
             rest = rest[len(piece) :]
+        return True
 
     def discard_input(self) -> None:
         """Drop every byte received and not yet read, those on their way included. Costs no round trip."""

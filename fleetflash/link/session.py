@@ -180,7 +180,8 @@ class AgentSession:
         with self._send_lock:
             while rest:
                 try:
-                    count = self._channel.send(bytes(rest[:_CHUNK]))
+                    # An agent that has closed its output has ended, whether or not its channel still takes data.
+                    count = 0 if self._channel.eof_received else self._channel.send(bytes(rest[:_CHUNK]))
                 except TimeoutError:
                     raise StallError(f"{self.host}: took in nothing for {SEND_SECONDS:.0f} s") from None
                 except (OSError, EOFError, paramiko.SSHException):

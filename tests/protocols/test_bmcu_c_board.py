@@ -57,14 +57,14 @@ class Board:
                 *options,
             ]
         )
-        wait_for(lambda: self.tty.is_symlink() and self.tty.exists())
-        self._control = socket.socket(socket.AF_UNIX)
-        self._control.settimeout(10)
-        self._control.connect(str(self._control_path))
+        try:
+            wait_for(lambda: self.tty.is_symlink() and self.tty.exists())
+            self._control = connect(self._control_path)
+            self._lines = connect(self._lines_path)
+        except BaseException:
+            self.process.kill()
+            raise
         self._replies = self._control.makefile("rb")
-        self._lines = socket.socket(socket.AF_UNIX)
-        self._lines.settimeout(10)
-        self._lines.connect(str(self._lines_path))
 
     def ask(self, op: str, **fields: Any) -> dict[str, Any]:
         self._control.sendall(json.dumps({"op": op, **fields}).encode() + b"\n")
@@ -116,6 +116,13 @@ def plug(tmp_path: Path) -> Iterator[Callable[..., Board]]:
 
 
 Plug = Callable[..., Board]
+
+
+def connect(path: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(10)
+    client.connect(str(path))
+    return client
 
 
 def wait_for(condition: Callable[[], bool], timeout: float = 10.0) -> None:

@@ -46,6 +46,9 @@ class Programmer(Protocol):
     def reset(self) -> None:
         """Leave the bootloader and start the application."""
 
+    def leave(self) -> None:
+        """As ``reset`` when the board is in its bootloader; otherwise nothing."""
+
 
 class WchIspProgrammer:
     """CH32V203 through its factory bootloader. Code flash can't be read back: the way back must be known."""
@@ -91,6 +94,11 @@ class WchIspProgrammer:
         self.isp.reset()
         self.chip = None
         self.port.set_baudrate(wch_isp.BAUDRATE)
+
+    def leave(self) -> None:
+        self.port.set_baudrate(wch_isp.BAUDRATE)
+        if self._answers(tries=2):
+            self.reset()
 
     def _enter_by_lines(self, entry: Entry) -> None:
         wirings = [entry.wiring] if entry.wiring else ALL_WIRINGS
