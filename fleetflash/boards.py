@@ -50,6 +50,7 @@ class Board(BaseModel):
     ``toolhead`` for ``[mcu toolhead]``; ``None`` when Klipper doesn't know it. ``firmware`` and ``firmware_version``
     name an artifact. ``entry``: how the bootloader is entered; ``wiring``: e.g. ``reset=rts:0,boot=dtr:0`` when DTR and
     RTS do it and trying all combinations is not wanted. ``uid``: the chip's unique id in hexadecimal.
+    ``unprotect``: lift a chip's read protection, which erases it, before writing (some flashers leave chips protected).
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -69,6 +70,7 @@ class Board(BaseModel):
     baud: int = Field(default=250000, gt=0)
     uid: str = Field(default="", pattern=r"^([0-9a-f]{2})*$")
     accept_no_way_back: bool = False
+    unprotect: bool = False
 
     @field_validator("uid", mode="before")
     @classmethod

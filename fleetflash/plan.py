@@ -411,6 +411,7 @@ def _board_transaction(plan: BoardPlan) -> BoardTransaction:
         uid=plan.uid,
         baud=board.baud,
         placement=board.placement,
+        unprotect=board.unprotect,
     )
 
 

@@ -110,6 +110,12 @@ class Session:
             )
         self.uid = found.uid
 
+    def unprotect_if_asked(self, ask: Ask) -> None:
+        """Lift a read protection when the inventory allows it; without that, ``write`` refuses the chip untouched."""
+        if self.board.unprotect and self.programmer.probe().protected:
+            self.programmer.unprotect(self.board.entry, ask)
+            self.check_identity()
+
     def write(self, image: bytes, progress: Callable[[str], Progress]) -> None:
         """Erase, program and verify. ``progress`` gives a callback for each phase."""
         if len(image) > self.board.flash_size:

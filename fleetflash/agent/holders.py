@@ -14,9 +14,12 @@ _PTS_MAJORS = range(136, 144)
 def holders(path: str) -> List[Tuple[int, str]]:
     """Return (pid, command) of every other process that has the device open, whatever name it used.
 
-    Only root sees the descriptors of other users' processes.
+    A device that is gone has none. Only root sees the descriptors of other users' processes.
     """
-    device = Path(path).stat()
+    try:
+        device = Path(path).stat()
+    except OSError:
+        return []
     own = os.getpid()
     return [(pid, command(pid)) for pid in _pids() if pid != own and _has_open(pid, device)]
 

@@ -207,6 +207,7 @@ class BoardTransaction:
     uid: str = ""
     baud: int = 250000
     placement: str = "host"
+    unprotect: bool = False
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,7 @@ class Runner:
         with board.in_bootloader(self._ask(name)) as session:
             self.uids[name] = session.uid
             self._log("writing", board=name, uid=session.uid, sha256=image.sha256)
+            session.unprotect_if_asked(self._ask(name))
             if board.board.placement == "controller":
                 lend_port(session, self.transaction.id, image, self.events)
             else:
@@ -260,6 +261,7 @@ class Runner:
             if way_back is None:
                 raise StoreError(f"{name}: no way back was recorded for this board")
             with board.in_bootloader(self._ask(name)) as session:
+                session.unprotect_if_asked(self._ask(name))
                 session.write(self.store.read_image(way_back.sha256), self._progress(name))
                 session.programmer.reset()
             board.check_runs(way_back)

@@ -1,6 +1,7 @@
 """A port of a host, used as if it were here: the agent's ``serve`` at the other end of a frame channel."""
 
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,8 @@ HEARTBEAT_SECONDS = 15.0
 OPEN_SECONDS = 20.0
 #: A command gets this long beside the time that the line needs for what was written before, in seconds.
 COMMAND_SECONDS = 20.0
+#: What was written last gets this long to leave when the port is closed, as Linux gives it, in seconds.
+CLOSE_SECONDS = 30.0
 #: The longest time in seconds that a port may take no data at all.
 WRITE_SECONDS = 30.0
 
@@ -64,6 +67,7 @@ class RemotePort:
         self._dropping: int | None = None
         self._cancelled = False
         self._failure: PortError | None = None
+        self._closed = False
         self._closing = threading.Event()
         self._send({"type": "credit", "bytes": WINDOW})
         threading.Thread(target=self._beat, name=f"heartbeat {self.name}", daemon=True).start()
@@ -192,20 +196,24 @@ class RemotePort:
     def close(self, **report: Any) -> None:
         """Release the port; ``report`` goes along to whoever lent it. Closing twice is harmless."""
         with self._sending:
-            if self._closing.is_set():
+            if self._closed:
                 return
-            self._closing.set()
+            self._closed = True
         try:
+            if self._unsettled:
+                self._command({"type": "drain"}, longest=CLOSE_SECONDS)
+            with self._sending:
+                self._closing.set()
             self._command({**report, "type": "close"})
         except PortError:
-            pass
+            self._closing.set()
         self._fail(PortError(f"{self.name}: the port is closed"))
 
-    def _command(self, message: Message, seconds: float = 0.0) -> Message:
+    def _command(self, message: Message, seconds: float = 0.0, longest: float = math.inf) -> Message:
         number = next(self._ids)
         self._send({**message, "id": number})
         # What is still on its way to the port goes first: ten bits a byte, and some leeway.
-        seconds += COMMAND_SECONDS + self._unsettled * 12 / self._baudrate
+        seconds = min(longest, seconds + COMMAND_SECONDS + self._unsettled * 12 / self._baudrate)
         self._wait(lambda: number in self._answers, seconds)
         with self._condition:
             answer = self._answers.pop(number, None)

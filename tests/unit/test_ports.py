@@ -72,10 +72,17 @@ def test_a_speed_that_the_adapter_cannot_make_is_refused(
 
 
 def test_line_is_raw_8n1_and_closing_does_not_drop_the_lines(terminal: PseudoTerminal) -> None:
+    wrong = termios.CSTOPB | termios.CRTSCTS | termios.HUPCL
+    before = os.open(terminal.path, os.O_RDWR | os.O_NOCTTY)
+    settings = termios.tcgetattr(before)
+    settings[2] |= wrong
+    termios.tcsetattr(before, termios.TCSANOW, settings)
+    os.close(before)
+    assert terminal.control_flags() & wrong == wrong
     port = SerialPort.open(terminal.path)
     flags = terminal.control_flags()
     assert flags & termios.CSIZE == termios.CS8
-    assert not flags & (termios.PARENB | termios.CSTOPB | termios.CRTSCTS | termios.HUPCL)
+    assert not flags & (wrong | termios.PARENB)
     port.close()
 
 

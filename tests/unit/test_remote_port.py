@@ -110,6 +110,14 @@ def test_discard_input_drops_what_is_still_on_its_way(port: RemotePort, terminal
     assert port.read(3, 2) == b"new"
 
 
+def test_what_was_sent_before_discard_input_took_effect_is_dropped() -> None:
+    channel = Channel()
+    port = RemotePort(channel, "printer:/dev/ttyUSB0")
+    port.discard_input()
+    channel.frames = [b"was on its way", {"type": "done", "id": 1}, b"new"]
+    assert port.read(3, 1) == b"new"
+
+
 def test_play_is_timed_beside_the_port(port: RemotePort) -> None:
     started = time.monotonic()
     port.play([(False, True, 0.1), (True, False, 0.05), (False, None, 0.0)])
@@ -182,18 +190,31 @@ def test_a_silent_agent_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_report_goes_along_with_close_and_nothing_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a lent port, what follows would be read by the transaction's follower."""
     monkeypatch.setattr(port_module, "HEARTBEAT_SECONDS", 0.02)
-    channel = Channel(bytes(port_module.WINDOW), {"type": "done", "id": 1})
+    channel = Channel(bytes(port_module.WINDOW), {"type": "done", "id": 2})
     port = RemotePort(channel, "printer:/dev/ttyUSB0")
     time.sleep(0.1)
     assert {"type": "ping"} in channel.sent
+    # What is dropped while it closes would give credit back.
+    port.discard_input()
     port.close(ok=False, error="verify failed")
-    assert channel.sent[-1] == {"type": "close", "id": 1, "ok": False, "error": "verify failed"}
+    assert channel.sent[-1] == {"type": "close", "id": 2, "ok": False, "error": "verify failed"}
     count = len(channel.sent)
     time.sleep(0.1)
     port.close()
     assert len(channel.sent) == count
     with pytest.raises(PortError, match="is closed"):
         port.write(b"x")
+
+
+def test_what_was_written_last_leaves_before_the_port_is_closed(port: RemotePort, terminal: PseudoTerminal) -> None:
+    data = os.urandom(100_000)
+    port.write(data)
+    reader = threading.Timer(0.3, lambda: received.append(terminal.read(len(data))))
+    received: list[bytes] = []
+    reader.start()
+    port.close()
+    reader.join()
+    assert received == [data]
 
 
 def test_closing_over_a_lost_link_is_quiet() -> None:

@@ -47,11 +47,15 @@ def terminal() -> Iterator[PseudoTerminal]:
         yield terminal
 
 
-def run_bootstrap(shell: list[str], environment: dict[str, str], python: str = "python3") -> tuple[bytes, bytes, int]:
-    """Run the remote command as sshd would; the agent is told to open a port that isn't there."""
+ORDER = wire.encode_json({"type": "open", "port": "/dev/none"})
+
+
+def run_bootstrap(
+    shell: list[str], environment: dict[str, str], python: str = "python3", order: bytes = ORDER
+) -> tuple[bytes, bytes, int]:
+    """Run the remote command as sshd would; by default, the agent is told to open a port that isn't there."""
     sha256, data = agent_archive.archive()
     command = bootstrap.command(sha256, ["serve"]).replace("python3 ", f"{python} ", 1)
-    order = wire.encode_json({"type": "open", "port": "/dev/none"})
     result = subprocess.run(
         [*shell, command],
         input=bootstrap.upload(data) + order,
@@ -77,16 +81,26 @@ def test_agent_starts_from_any_login_shell(shell: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("python", OTHER_PYTHONS, ids=lambda path: path.parts[-3])
-def test_agent_starts_on_every_python_or_says_that_it_is_too_old(python: Path) -> None:
+def test_agent_works_on_every_python_or_says_that_it_is_too_old(python: Path, terminal: PseudoTerminal) -> None:
     version = subprocess.run(
         [python, "-c", "import sys; print(*sys.version_info[:3], sep='.')"], capture_output=True, text=True, check=True
     ).stdout.strip()
-    stdout, _, code = run_bootstrap(["sh", "-c"], {}, str(python))
+    order = (
+        wire.encode_json({"type": "open", "port": terminal.path})
+        + wire.encode(wire.DATA, b"hello")
+        + wire.encode_json({"type": "play", "steps": [[True, False, 0.01]], "id": 1})
+        + wire.encode_json({"type": "baudrate", "value": 250000, "id": 2})
+        + wire.encode_json({"type": "close", "id": 3})
+    )
+    # The stream must not end before the agent has carried everything out.
+    stdout, stderr, code = run_bootstrap(["sh", "-c"], {}, f"(cat; sleep 2) | {python}", order)
     if tuple(map(int, version.split(".")[:2])) < bootstrap.OLDEST_PYTHON:
         assert stdout == b"\n" + wire.MARKER + b" old " + version.encode() + b"\n"
+        assert code == 1
     else:
-        assert b"need\n" in stdout and b"/dev/none: no such port" in stdout
-    assert code == 1
+        assert b"need\n" in stdout and b"opened" in stdout and stdout.count(b"done") == 3, stdout
+        assert (stderr, code) == (b"", 0)
+        assert terminal.speed() == 250000
 
 
 def test_a_damaged_upload_is_not_run(tmp_path: Path) -> None:
@@ -108,10 +122,9 @@ def test_an_archive_kept_on_the_host_is_used_only_when_it_is_the_same(
         (tmp_path / f"{sha256}.pyz").write_bytes(content)
         stdout, _, _ = run_bootstrap(["sh", "-c"], {})
         assert wire.MARKER + word in stdout
-    order = wire.encode_json({"type": "open", "port": "/dev/none"})
     (tmp_path / f"{sha256}.pyz").write_bytes(data)
     result = subprocess.run(
-        ["sh", "-c", bootstrap.command(sha256, ["serve"])], input=order, capture_output=True, timeout=60
+        ["sh", "-c", bootstrap.command(sha256, ["serve"])], input=ORDER, capture_output=True, timeout=60
     )
     assert b"/dev/none: no such port" in result.stdout
 

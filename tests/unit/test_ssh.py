@@ -27,12 +27,16 @@ def sshd(module_sshd: LoopbackSshd) -> Iterator[LoopbackSshd]:
     module_sshd.write_config()
 
 
+def ask_agent(connection: ssh.SshConnection) -> None:
+    with AgentSession(connection.transport, connection.host, ["serve"]) as agent:
+        agent.send({"type": "open", "port": "/dev/none"})
+        assert agent.receive(10)
+
+
 def test_an_alias_of_ssh_config_is_enough(sshd: LoopbackSshd) -> None:
     with ssh.connect("printer", ssh_config=sshd.config) as connection:
         assert connection.transport.is_authenticated()
-        with AgentSession(connection.transport, connection.host, ["serve"]) as agent:
-            agent.send({"type": "open", "port": "/dev/none"})
-            assert agent.receive(10)
+        ask_agent(connection)
 
 
 def test_the_environment_names_the_config(sshd: LoopbackSshd, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,9 +113,7 @@ def test_jump_hosts_are_used(sshd: LoopbackSshd, words: str) -> None:
     )
     before = sshd.log.read_text().count("Accepted publickey")
     with ssh.connect("far", ssh_config=sshd.config) as connection:
-        with AgentSession(connection.transport, "far", ["serve"]) as agent:
-            agent.send({"type": "open", "port": "/dev/none"})
-            assert agent.receive(10)
+        ask_agent(connection)
     assert sshd.log.read_text().count("Accepted publickey") == before + 1 + len(words.split(","))
 
 
@@ -141,9 +143,7 @@ def test_proxy_command_is_used(sshd: LoopbackSshd, tmp_path: Path) -> None:
     )
     sshd.write_config(f"  ProxyCommand python3 {relay}")
     with ssh.connect("printer", ssh_config=sshd.config) as connection:
-        with AgentSession(connection.transport, "printer", ["serve"]) as agent:
-            agent.send({"type": "open", "port": "/dev/none"})
-            assert agent.receive(10)
+        ask_agent(connection)
 
 
 def test_what_is_passed_goes_before_what_is_configured(sshd: LoopbackSshd) -> None:

@@ -37,8 +37,11 @@ class Programmer(Protocol):
     def probe(self) -> Found:
         """Say what is there."""
 
+    def unprotect(self, entry: Entry, ask: Ask) -> None:
+        """Lift a read protection, which erases the chip, and be in the bootloader again. Only when the user asked."""
+
     def write(self, image: bytes, progress: Progress) -> None:
-        """Erase and program."""
+        """Erase and program; raises ``ProtectedError`` on a protected chip."""
 
     def verify(self, image: bytes, progress: Progress) -> None:
         """Compare the flash with ``image``."""
@@ -77,11 +80,17 @@ class WchIspProgrammer:
         chip_id = f"{self.chip.device_type:02x}:{self.chip.chip_id:02x}"
         return Found(chip_id=chip_id, uid=self.chip.uid, protected=self.chip.protected)
 
+    def unprotect(self, entry: Entry, ask: Ask) -> None:
+        self.isp.unprotect()
+        self.chip = None
+        # The option bytes take effect at the reset that ends unprotect, and that starts the application.
+        self.enter(entry, ask)
+
     def write(self, image: bytes, progress: Progress) -> None:
         if self.probe().protected:
             raise ProtectedError(
-                f"{self.port.name}: the chip is read-protected; lifting that erases it, so a person must decide: "
-                "use WCH's own tool to unprotect it, then run again"
+                f"{self.port.name}: the chip is read-protected; lifting that erases it, so it is done only when the "
+                "inventory says so: set unprotect = True for this board"
             )
         self.isp.speed_up()
         self.isp.erase(len(image))
@@ -101,10 +110,11 @@ class WchIspProgrammer:
             self.reset()
 
     def _enter_by_lines(self, entry: Entry) -> None:
+        # A bootloader that is slow to start gets a second chance, and with a known wiring more patience.
         wirings = [entry.wiring] if entry.wiring else ALL_WIRINGS
-        for wiring in wirings:
+        for wiring in wirings * 2:
             self.port.play(entry_sequence(wiring))
-            if self._answers(tries=2):
+            if self._answers(tries=6 if entry.wiring else 2):
                 return
         # Whatever the last attempt left on the lines must not hold the chip in reset.
         self.port.play([(True, True, 0.0)])
