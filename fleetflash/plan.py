@@ -198,9 +198,11 @@ def _plan_board(
 
 def is_current(facts: BoardFacts, wanted: Artifact) -> bool:
     """Whether running version, constants and the ledger's image all say that the board has ``wanted`` already."""
-    if wanted.klipper is None or not runs(facts.firmware, wanted.klipper):
-        return False
-    return facts.ledger is None or facts.ledger.image_sha256 == wanted.files[0].sha256
+    written = facts.ledger.image_sha256 if facts.ledger else ""
+    if wanted.klipper is None:
+        # A vendor's firmware says nothing: the ledger must do, unless a Klipper firmware answers instead.
+        return not facts.firmware.version and written == wanted.files[0].sha256
+    return runs(facts.firmware, wanted.klipper) and written in ("", wanted.files[0].sha256)
 
 
 def runs(firmware: Firmware, image: KlipperFacts) -> bool:
@@ -225,7 +227,9 @@ def find_way_back(
     running = [a for a in fitting if a.klipper and runs(facts.firmware, a.klipper)]
     running.sort(key=lambda a: (a.files[0].sha256 != ledger, a.id))
     committed = [a for a in fitting if a.files[0].sha256 == ledger]
-    factory = [a for a in fitting if "factory" in a.labels and a.name == board.firmware]
+    factory = [a for a in fitting if "factory" in a.labels]
+    # Several factory images for one chip are a guess, unless one carries the firmware's own name.
+    factory = [a for a in factory if a.name == board.firmware] or (factory if len(factory) == 1 else [])
     for found, kind in ((running, "running"), (committed, "committed"), (factory, "factory")):
         if found:
             return found[0], kind
@@ -424,4 +428,5 @@ def _image(artifact: Artifact) -> Image:
         version=facts.version if facts else artifact.version,
         build_versions=facts.build_versions if facts else "",
         constants=dict(facts.constants) if facts else {},
+        klipper=facts is not None,
     )

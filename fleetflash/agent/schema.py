@@ -173,7 +173,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Image:
-    """Firmware that lies on the host by its hash, with what its board must say once it runs."""
+    """Firmware that lies on the host by its hash, with what its board must say once it runs.
+
+    ``klipper`` is false for a vendor's firmware: such a board says nothing, and the bootloader's verify must do.
+    """
 
     artifact: str
     sha256: str
@@ -181,6 +184,7 @@ class Image:
     version: str
     build_versions: str = ""
     constants: Dict[str, Any] = field(default_factory=dict)
+    klipper: bool = True
 
 
 @dataclass(frozen=True)

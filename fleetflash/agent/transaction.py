@@ -210,7 +210,7 @@ class Runner:
         return failed
 
     def _checked_by_klippy(self, board: BoardTransaction) -> bool:
-        return self.transaction.was_ready and board.klippy_mcu is not None
+        return self.transaction.was_ready and board.klippy_mcu is not None and board.wanted.klipper
 
     # The way back
 

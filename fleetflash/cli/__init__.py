@@ -13,14 +13,17 @@ COMMANDS = ("artifact", "board", "demo", "lab", "plan")
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="fleetflash", description=__doc__.splitlines()[0] if __doc__ else None)
+    arguments = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="fleetflash", description="Declarative firmware for fleets of printers.")
     parser.add_argument("--version", action="version", version=f"fleetflash {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in COMMANDS:
+    # Only what is asked for is loaded: a simulated board must not cost what a whole fleet's plan does.
+    asked = [name for name in COMMANDS if arguments[:1] == [name]]
+    for name in asked or COMMANDS:
         importlib.import_module(f"fleetflash.cli.{name}").add_parser(subparsers)
-    arguments = parser.parse_args(argv)
+    parsed = parser.parse_args(arguments)
     try:
-        return int(arguments.run(arguments))
+        return int(parsed.run(parsed))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -13,11 +13,6 @@ from fleetflash.lab.sysfs import UsbSerial
 
 FLASH_SIZE = 64 * 1024
 _ERASED = b"\xff"
-# ``fleetflash board`` alone: the other commands' dependencies would be loaded once per board.
-_SIMULATOR = (
-    "import argparse, sys; from fleetflash.cli import board; parser = argparse.ArgumentParser(); "
-    "board.add_parser(parser.add_subparsers()); arguments = parser.parse_args(); sys.exit(arguments.run(arguments))"
-)
 
 
 @dataclass(frozen=True)
@@ -122,7 +117,7 @@ class Board:
 
     def _command(self) -> list[str]:
         spec = self.spec
-        program = spec.command or process.python("-c", _SIMULATOR, "board", spec.kind)
+        program = spec.command or process.python("-m", "fleetflash", "board", spec.kind)
         identity = ["--uid", spec.uid] if spec.uid else []
         places = ["--pty", self.pty, "--flash", self.flash, "--serial-lines", self.lines]
         places += ["--control", self.control.path, "--log", self.log]
