@@ -6,16 +6,20 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import jinja2
+
 from fleetflash.lab import requirements
 from fleetflash.lab.bench import default_hosts
 from fleetflash.lab.board import Board
 from fleetflash.lab.errors import LabError
 from fleetflash.lab.host import Host
+from fleetflash.lab.klipper import board_path
 from fleetflash.lab.lab import Lab, down, names
 from fleetflash.lab.layout import Layout
 
 Run = Callable[[argparse.Namespace], int]
 KLIPPY_SECONDS = 90.0
+TEMPLATE = Path("templates/inventory.py.j2")
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -42,6 +46,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     up.add_argument("--wait-klippy", action="store_true", help="also wait until klippy is ready on every host")
     command("status", _status, "show hosts, boards and what runs on them", root=False)
+    command("inventory", _inventory, "print a pyinfra inventory of the lab, to redirect to a file", root=False)
     command("down", _down, "remove a lab, also one that a crash has left half up")
     command("press", _on_host(_press), "press a board's boot button", "host", "board")
     command("plug", _on_host(lambda host, args: host.plug(args.board)), "plug a board in", "host", "board")
@@ -133,6 +138,29 @@ def _status(arguments: argparse.Namespace) -> int:
         for board in host.boards:
             port = host.port(board.spec.name) or "unplugged"
             print(f"  {board.spec.name}  {port}  {_board_status(board)}")
+    return 0
+
+
+def _inventory(arguments: argparse.Namespace) -> int:
+    lab = Lab.open(arguments.name)
+    hosts = [
+        {
+            "name": host.name,
+            "address": host.address,
+            "boards": [
+                {"name": spec.name, "mcu": spec.mcu, "entry": spec.entry, "path": board_path(host.spec.boards, spec)}
+                for spec in host.spec.boards
+            ],
+        }
+        for host in lab.hosts
+    ]
+    if not TEMPLATE.is_file():
+        raise LabError(f"{TEMPLATE} is not here: run it in the project's directory")
+    template = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True).from_string(
+        TEMPLATE.read_text()
+    )
+    places = {"key": lab.layout.key, "known_hosts": lab.layout.known_hosts}
+    print(template.render(name=lab.name, hosts=hosts, **places), end="")
     return 0
 
 

@@ -15,12 +15,17 @@ def socket_of(boards: Sequence[BoardSpec], board: BoardSpec) -> int:
     return board.socket or boards.index(board) + 1
 
 
+def board_path(boards: Sequence[BoardSpec], board: BoardSpec) -> str:
+    """The name of a board's port below /dev/serial/by-path."""
+    return sysfs.by_path(socket_of(boards, board))
+
+
 def printer_cfg(boards: Sequence[BoardSpec]) -> str:
     """A printer.cfg with one ``[mcu]`` section per board, ports by path as CH340 boards need it."""
     sections = []
     for board in boards:
         title = "mcu" if board.mcu == "mcu" else f"mcu {board.mcu}"
-        sections.append(f"[{title}]\nserial: /dev/serial/by-path/{sysfs.by_path(socket_of(boards, board))}\n")
+        sections.append(f"[{title}]\nserial: /dev/serial/by-path/{board_path(boards, board)}\n")
     sections.append("[printer]\nkinematics: none\nmax_velocity: 300\nmax_accel: 3000\n")
     sections.append("[virtual_sdcard]\npath: /home/pi/printer_data/gcodes\n")
     sections.append("[pause_resume]\n\n[display_status]\n")
