@@ -43,6 +43,7 @@ _PLAN = {
     "image": "IMAGE",
     "way_back": "WAY BACK",
     "seconds": "SECONDS",
+    "downtime": "DOWN",
     "outcome": "ACTION",
 }
 _RESULT = {

@@ -394,9 +394,12 @@ def test_default_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("FLEETFLASH_STORE", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    monkeypatch.chdir(tmp_path)
     assert default_store() == tmp_path / ".local/share/fleetflash/artifacts"
     monkeypatch.setenv("XDG_DATA_HOME", "/data")
     assert default_store() == Path("/data/fleetflash/artifacts")
+    (tmp_path / "artifacts").mkdir()
+    assert default_store() == tmp_path / "artifacts"
     monkeypatch.setenv("FLEETFLASH_STORE", "~/mine")
     assert default_store() == Store().directory == tmp_path / "mine"
     assert Store(tmp_path).directory == tmp_path
