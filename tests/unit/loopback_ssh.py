@@ -29,10 +29,10 @@ class LoopbackSshd:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
-        # sshd's separation of privileges wants this directory; the distribution's service makes it at boot.
-        self._own_run = os.geteuid() == 0 and not Path("/run/sshd").exists()
-        if self._own_run:
-            Path("/run/sshd").mkdir(mode=0o755)
+        # sshd's separation of privileges wants this directory, which the distribution's service makes at boot.
+        # It stays: the sshd of a test that runs at the same time needs it for every connection.
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         (directory / "sshd_config").write_text(
             f"ListenAddress 127.0.0.1:{self.port}\nHostKey {directory}/host_key\n"
             f"AuthorizedKeysFile {directory}/authorized_keys\nPidFile none\nStrictModes no\nUsePAM no\n"
@@ -77,8 +77,6 @@ class LoopbackSshd:
         if self.process.poll() is None:
             self.process.terminate()
             self.process.wait(10)
-        if self._own_run and Path("/run/sshd").exists():
-            Path("/run/sshd").rmdir()
 
     def __enter__(self) -> Self:
         return self
