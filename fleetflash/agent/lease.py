@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fleetflash.agent.board import Session
 
 #: The controller gets this long to take the port, in seconds.
-ACCEPT_SECONDS = 30.0
+ACCEPT_SECONDS = 15.0
 
 
 class LeaseError(Exception):

@@ -44,12 +44,12 @@ def main(store: Store, archive: bytes, stdin: BinaryIO, stdout: BinaryIO) -> int
         if os.geteuid() != 0:
             raise RefusedError("the agent must run as root to stop Klipper")
         if message["type"] == "follow":
-            transaction_id = str(message.get("id", ""))
+            transaction_id, lend = str(message.get("id", "")), False
             _settle_leftover(store, archive)
         else:
-            transaction_id = _start(message, store, archive, stdin, stdout)
+            transaction_id, lend = _start(message, store, archive, stdin, stdout), True
             _send(stdout, {"type": "started", "id": transaction_id})
-        _send(stdout, {"type": "outcome", "outcome": _follow(transaction_id, store, stdin, stdout)})
+        _send(stdout, {"type": "outcome", "outcome": _follow(transaction_id, lend, store, stdin, stdout)})
         store.mark_reported(transaction_id)
     except (RefusedError, wire.WireError, SchemaError, StoreError, systemd.SystemdError, OSError) as error:
         _send(stdout, {"type": "refused", "message": str(error)})
@@ -127,15 +127,18 @@ def _receive_image(store: Store, stdin: BinaryIO) -> str:
     return sha256
 
 
-def _follow(transaction_id: str, store: Store, stdin: BinaryIO, stdout: BinaryIO) -> Dict[str, Any]:
-    """Pass on the transaction's events until it is over; return its outcome."""
+def _follow(transaction_id: str, lend: bool, store: Store, stdin: BinaryIO, stdout: BinaryIO) -> Dict[str, Any]:
+    """Pass on the transaction's events until it is over; return its outcome.
+
+    ``lend``: this controller started it and takes lent ports; one that only looks on would leave them idle.
+    """
     reader = EventReader(path_for(transaction_id))
     gone_since: Optional[float] = None
     next_look = 0.0
     while True:
         for event in reader.read():
             _send(stdout, {"type": "event", "event": event})
-            if event.get("step") == "port-offered":
+            if lend and event.get("step") == "port-offered":
                 _relay(str(event["socket"]), stdin, stdout)
         if _hung_up(stdin):
             sys.exit(0)  # the controller is gone; the transaction goes on without it

@@ -6,6 +6,7 @@ Once the host has said ``started`` it needs nobody: whoever loses the link can `
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols.errors import ProtocolError
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
 from fleetflash.agent.schema import Transaction, to_json
@@ -89,10 +90,10 @@ class TransactionClient:
             programmer.probe()
             programmer.write(image, progress("program"))
             programmer.verify(image, progress("verify"))
-        except ProtocolError as error:
-            port.close(ok=False, error=str(error))
         except PortLostError:
             raise
+        except (ProtocolError, PortError) as error:
+            port.close(ok=False, error=str(error))
         else:
             port.close(ok=True)
 

@@ -82,6 +82,7 @@ def _run(host: Any, plan: HostPlan, progress: Progress) -> dict[str, Any]:
             client = TransactionClient(session, host.name, progress.event)
             client.start(transaction, read_image)
             started = True
+            report.current(host.state).add_transaction(plan)
             outcome = client.follow(transaction, read_image)
     except (LinkError, FirmwareError) as error:
         logger.error(f"{host.print_prefix}{error}")

@@ -6,11 +6,13 @@ untouched from one that failed. So the table and the code are given when the int
 
 import atexit
 import os
+import signal
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from fleetflash.agent.schema import Transaction
 from fleetflash.plan import HostPlan, offline
 from fleetflash.report.rows import outcome_rows, plan_rows
 from fleetflash.report.table import Row, print_outcomes, print_plan
@@ -38,15 +40,22 @@ class RunReport:
     state: Any
     plans: dict[str, HostPlan] = field(default_factory=dict)
     outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    running: dict[str, Transaction] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
 
     def add_plan(self, plan: HostPlan) -> None:
         self.plans[plan.host] = plan
 
+    def add_transaction(self, plan: HostPlan) -> None:
+        """Record that this host's transaction has been started: from here on the host needs nobody."""
+        if plan.transaction is not None:
+            self.running[plan.host] = plan.transaction
+
     def add_outcome(self, plan: HostPlan, outcome: dict[str, Any] | None) -> None:
         """Record that this host's part is over; ``outcome`` is ``None`` when no transaction was needed."""
         self.plans[plan.host] = plan
         self.done.add(plan.host)
+        self.running.pop(plan.host, None)
         if outcome is not None:
             self.outcomes[plan.host] = outcome
 
@@ -82,6 +91,22 @@ class RunReport:
             os._exit(code)
 
 
+    def interrupt(self, number: int, frame: object) -> None:
+        """End the process on SIGINT or SIGTERM, and say what goes on without it; pyinfra itself would exit with 0."""
+        print(f"\n{signal.Signals(number).name}: this controller stops.", file=sys.stderr)
+        for host, transaction in self.running.items():
+            here = [board.name for board in transaction.boards if board.placement == "controller"]
+            fate = f", but {', '.join(here)} may be restored: it was written from here" if here else ""
+            print(f"  {host}: transaction {transaction.id} goes on without it{fate}", file=sys.stderr)
+        untouched = [host for host in self.plans if host not in self.running and host not in self.done]
+        if untouched:
+            print(f"  not begun: {', '.join(untouched)}", file=sys.stderr)
+        if self.running:
+            print("Run again to see how it ended.", file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(128 + number)
+
+
 _reports: dict[int, RunReport] = {}
 
 
@@ -91,4 +116,6 @@ def current(state: Any) -> RunReport:
         report = RunReport(state)
         _reports[id(state)] = report
         atexit.register(report.finish)
+        signal.signal(signal.SIGINT, report.interrupt)
+        signal.signal(signal.SIGTERM, report.interrupt)
     return _reports[id(state)]
