@@ -1,5 +1,6 @@
 """What a user writes down about boards, and what each programmer can do."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -153,3 +154,12 @@ def _flag(key: str, value: object) -> bool:
     if isinstance(value, str) and value.lower() in ("true", "yes", "false", "no"):
         return value.lower() in ("true", "yes")
     raise BoardDataError(f"{key}: expected true or false, found {value!r}")
+
+
+def read_duration(value: object) -> float:
+    """Return a duration such as ``90``, ``"90s"``, ``"30m"`` or ``"2h"`` in seconds; raises ``BoardDataError``."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < float("inf"):
+        return float(value)
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", value.strip())):
+        return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+    raise BoardDataError(f"expected a duration such as 90s, 30m or 2h, found {value!r}")

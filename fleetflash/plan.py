@@ -110,6 +110,15 @@ def unusable(host: str, reason: str) -> HostPlan:
     return HostPlan(host, (BoardPlan("-", Action.REFUSE, reason),))
 
 
+def hold_back(plan: HostPlan, reason: str) -> HostPlan:
+    """Return the plan with everything that would be flashed deferred to a later run."""
+    boards = tuple(
+        dataclasses.replace(board, action=Action.DEFER, reason=reason) if board.action is Action.FLASH else board
+        for board in plan.boards
+    )
+    return dataclasses.replace(plan, boards=boards, transaction=None, downtime=None, artifacts={})
+
+
 def plan_host(
     desired: KlipperHost,
     observed: Snapshot,

@@ -9,7 +9,7 @@ from fleetflash.boards import BoardDataError, read_host
 from fleetflash.facts.snapshot import snapshot
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
-from fleetflash.link.errors import LinkError
+from fleetflash.link.errors import LinkError, UnreachableError
 from fleetflash.plan import Catalogue, HostPlan, Identity, offline, plan_host, unusable
 
 
@@ -24,8 +24,10 @@ def decide(host: Any) -> HostPlan:
         return unusable(host.name, str(error))
     except FirmwareError as error:
         return unusable(host.name, f"artifact store: {error}")
-    except LinkError as error:
+    except UnreachableError as error:
         return offline(host.name, str(error))
+    except LinkError as error:
+        return unusable(host.name, str(error))
 
 
 def transport(host: Any) -> Any:

@@ -8,27 +8,34 @@ import gevent
 from pyinfra import host, logger
 from pyinfra.api import FunctionCommand, operation
 
+from fleetflash.boards import read_duration
 from fleetflash.facts.decision import decide, transport
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
 from fleetflash.link.errors import LinkError
 from fleetflash.link.session import AgentSession
 from fleetflash.link.transaction import TransactionClient
-from fleetflash.plan import Action, HostPlan
+from fleetflash.plan import Action, HostPlan, hold_back
 from fleetflash.report import run as report
 from fleetflash.report.progress import Progress
+from fleetflash.rollout import canary
 
 #: A lost link is tried again for this long, in seconds: the host may be rebooting.
 RECONNECT_SECONDS = 120.0
+#: A printer that is waited for is asked this often whether it is idle, in seconds.
+IDLE_INTERVAL = 15.0
 
 
 @operation()
-def firmware() -> Generator[FunctionCommand, None, None]:
+def firmware(canaries: bool = False) -> Generator[FunctionCommand, None, None]:
     """
     Bring all boards of a Klipper host to their pinned firmware, in one transaction.
 
-    Reads ``boards``, ``firmware``, ``firmware_version``, ``policy``, ``attended``, ``klipper_service`` and
-    ``klippy_socket`` from the host's data. Changes nothing when every board already runs what it must.
+    + canaries: only the hosts that go first (``canary`` in the data says how many); without, all others
+
+    Reads ``boards``, ``firmware``, ``firmware_version``, ``policy``, ``attended``, ``klipper_service``,
+    ``klippy_socket``, ``canary``, ``max_failed_percent`` and ``wait_idle`` from the host's data. Changes nothing when
+    every board already runs what it must.
 
     **Example:**
 
@@ -36,26 +43,49 @@ def firmware() -> Generator[FunctionCommand, None, None]:
 
         mcu.firmware(name="Boards run their pinned firmware")
     """
+    first = _canaries(host)
+    if canaries != (host.name in first):
+        host.noop("goes first, as a canary" if host.name in first else "is no canary")
+        return
     plan = decide(host)
     run = report.current(host.state)
+    if first and not canaries and host.state.is_executing:
+        reason = canary.verdict(run.results(first), canary.read_percent(host.data.get("max_failed_percent", 0)))
+        plan = hold_back(plan, reason) if reason else plan
     run.add_plan(plan)
-    progress = Progress(host)
-    progress.plan(plan)
-    if plan.unreported is None and not plan.actions(Action.FLASH, Action.REFUSE, Action.OFFLINE):
+    Progress(host).plan(plan)
+    patience = read_duration(host.data.get("wait_idle", 0))
+    waiting = bool(patience and plan.actions(Action.DEFER))
+    if plan.unreported is None and not waiting and not plan.actions(Action.FLASH, Action.REFUSE, Action.OFFLINE):
         if host.state.is_executing:
             run.add_outcome(plan, None)
         host.noop("every board already runs its pinned firmware, or its turn is later")
         return
-    yield FunctionCommand(reconcile, (plan,), {})
+    yield FunctionCommand(reconcile, (plan, patience), {})
 
 
-def reconcile(state: Any, host: Any, plan: HostPlan) -> bool:
-    """Carry a plan out; false, which fails the host, when a board was refused or not brought to its state."""
+def _canaries(target: Any) -> frozenset[str]:
+    """Return the names of the hosts that go first in this run."""
+    state = target.state
+    scope = [h.name for h in state.inventory if "klipper_hosts" in h.groups and state.is_host_in_limit(h)]
+    return canary.choose(scope, canary.read_count(target.data.get("canary", 0)))
+
+
+def reconcile(state: Any, host: Any, plan: HostPlan, patience: float) -> bool:
+    """Carry a plan out; false, which fails the host, when a board was refused or not brought to its state.
+
+    ``patience``: how long a printer that prints is waited for, in seconds.
+    """
     progress = Progress(host)
     if plan.unreported is not None:
         outcome = _follow_to_end(host, plan.unreported.id, progress)
         if outcome is not None:
             progress.outcome(f"transaction {plan.unreported.id} of an earlier run", outcome)
+        plan = decide(host)
+    deadline = time.monotonic() + patience
+    while plan.actions(Action.DEFER) and time.monotonic() < deadline:
+        progress.waiting(plan, deadline - time.monotonic())
+        gevent.sleep(min(IDLE_INTERVAL, max(0.0, deadline - time.monotonic())))
         plan = decide(host)
     outcome = None
     if plan.transaction is not None:

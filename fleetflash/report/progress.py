@@ -41,6 +41,10 @@ class Progress:
         if plan.unreported is not None:
             self._say(f"transaction {plan.unreported.id}, started by {plan.unreported.controller}, is followed first")
 
+    def waiting(self, plan: HostPlan, seconds: float) -> None:
+        reasons = {board.reason for board in plan.actions(Action.DEFER)}
+        self._say(f"{'; '.join(sorted(reasons))}: waiting for it, {seconds / 60:.0f} min at most")
+
     def event(self, event: dict[str, Any]) -> None:
         step = str(event.get("step"))
         if step == "hands":

@@ -72,6 +72,14 @@ class RunReport:
                 rows += plan_rows(plan)
         return rows
 
+    def results(self, hosts: Iterable[str]) -> dict[str, list[str]]:
+        """Return, for each of ``hosts``, what its boards came to so far."""
+        words: dict[str, list[str]] = {host: [] for host in hosts}
+        for row in self.rows():
+            if row.host in words:
+                words[row.host].append(row.outcome)
+        return words
+
     def finish(self) -> None:
         """Print the table and end the process with the run's exit code."""
         rows = self.rows()
@@ -89,7 +97,6 @@ class RunReport:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
-
 
     def interrupt(self, number: int, frame: object) -> None:
         """End the process on SIGINT or SIGTERM, and say what goes on without it; pyinfra itself would exit with 0."""

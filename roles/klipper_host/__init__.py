@@ -1,11 +1,30 @@
 """A Klipper host and the boards that hang off it."""
 
+from pyinfra import host
 from pyinfra.api import deploy
+from pyinfra.api.exceptions import PyinfraError
 
+from fleetflash.boards import BoardDataError, read_duration
 from fleetflash.operations import mcu
+from fleetflash.rollout import canary
 
 
 @deploy("Klipper host")
 def klipper_host() -> None:
     """Bring every board of this host to its pinned firmware. All of the host's boards are one transaction."""
+    _check_rollout_data()
+    if host.data.get("canary", 0):
+        mcu.firmware(name="Canaries run their pinned firmware", canaries=True)
     mcu.firmware(name="Boards run their pinned firmware")
+
+
+def _check_rollout_data() -> None:
+    """What concerns the whole rollout ends the run before anything is touched."""
+    try:
+        canary.read_count(host.data.get("canary", 0))
+        canary.read_percent(host.data.get("max_failed_percent", 0))
+        read_duration(host.data.get("wait_idle", 0))
+    except canary.CanaryDataError as error:
+        raise PyinfraError(f"--data {error}") from None
+    except BoardDataError as error:
+        raise PyinfraError(f"--data wait_idle: {error}") from None

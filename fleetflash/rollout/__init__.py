@@ -1,0 +1,1 @@
+"""In which order a fleet is brought forward, and when it stops."""
