@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
-from fleetflash.agent.schema import Firmware
+from fleetflash.agent.schema import Firmware, McuSection
 
 END = b"\x03"
 
@@ -93,6 +93,24 @@ def status(path: str, timeout: float = 5.0) -> Status:
     for name in names:
         result.mcus[name[4:] if name.startswith("mcu ") else name] = _firmware(found.get(name, {}))
     return result
+
+
+def mcu_sections(path: str, timeout: float = 5.0) -> List[McuSection]:
+    """Return the ``[mcu]`` sections that klippy was configured with; none when they don't name a serial port."""
+    running = status(path, timeout).mcus
+    session = _Session(path, timeout)
+    try:
+        found = session.call("objects/query", {"objects": {"configfile": ["settings"]}})
+    finally:
+        session.socket.close()
+    settings = found.get("status", {}).get("configfile", {}).get("settings", {})
+    sections = []
+    for title, options in sorted(settings.items()):
+        name = title[4:] if title.startswith("mcu ") else title
+        if (title == "mcu" or title.startswith("mcu ")) and options.get("serial"):
+            firmware = running.get(name, Firmware(source="none", error="klippy is not connected to it"))
+            sections.append(McuSection(name, str(options["serial"]), int(options.get("baud", 250000)), firmware))
+    return sections
 
 
 def wait_until_ready(path: str, timeout: float) -> Status:

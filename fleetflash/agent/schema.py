@@ -50,11 +50,15 @@ class Probe:
 
 @dataclass(frozen=True)
 class SnapshotRequest:
-    """Which service and boards to look at. An empty ``socket`` means the place where KIAUH puts klippy's."""
+    """Which service and boards to look at.
+
+    An empty ``socket`` means the place where KIAUH puts klippy's. ``scan``: also ask klippy for its ``[mcu]`` sections.
+    """
 
     boards: List[Probe]
     service: str = "klipper.service"
     socket: str = ""
+    scan: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,16 @@ class TransactionFacts:
 
 
 @dataclass(frozen=True)
+class McuSection:
+    """An ``[mcu]`` section of klippy's configuration: its name as klippy says it, its serial port and baud rate."""
+
+    name: str
+    serial: str
+    baud: int
+    firmware: Firmware
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All that a plan needs to know of a host. ``sudo`` and ``systemd`` are empty when fine, else say what is wrong."""
 
@@ -169,6 +183,7 @@ class Snapshot:
     transaction: Optional[TransactionFacts] = None
     images: List[str] = field(default_factory=list)
     needs_attention: Dict[str, str] = field(default_factory=dict)
+    sections: List[McuSection] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from fleetflash.agent.schema import (
     BoardFacts,
     Firmware,
     Holder,
+    McuSection,
     PortFacts,
     Probe,
     ServiceFacts,
@@ -58,6 +59,7 @@ def take(request: SnapshotRequest, store: Store) -> Snapshot:
         transaction=None if no_systemd else _transaction(store),
         images=store.images(),
         needs_attention=store.attention(),
+        sections=_sections(service) if request.scan else [],
     )
 
 
@@ -91,6 +93,13 @@ def _service(request: SnapshotRequest, no_systemd: str) -> "tuple[ServiceFacts, 
         error=problem or (" ".join(status.message.split()) if status and status.state != "ready" else ""),
     )
     return service, status
+
+
+def _sections(service: ServiceFacts) -> List[McuSection]:
+    try:
+        return klippy.mcu_sections(service.socket) if service.klippy else []
+    except klippy.KlippyError:
+        return []
 
 
 def _board(
@@ -168,7 +177,8 @@ def _why_no_sudo() -> str:
     if os.geteuid() == 0:
         return ""
     user = pwd.getpwuid(os.geteuid()).pw_name
-    python = os.path.realpath(sys.executable or "/usr/bin/python3")
+    # As the controller asks sudo for it: sudo compares names, so a link's target would not do.
+    python = shutil.which("python3") or sys.executable
     grant = f"grant it with a file in /etc/sudoers.d: {user} ALL=(root) NOPASSWD: {python}"
     try:
         result = subprocess.run(

@@ -9,7 +9,7 @@ import sys
 
 from fleetflash import __version__
 
-COMMANDS = ("artifact", "board", "demo", "lab", "plan")
+COMMANDS = ("artifact", "board", "demo", "lab", "plan", "scan")
 
 
 def main(argv: list[str] | None = None) -> int:

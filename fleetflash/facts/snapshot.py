@@ -19,18 +19,19 @@ SNAPSHOT_SECONDS = 60.0
 
 
 def snapshot(transport: "paramiko.Transport", desired: KlipperHost) -> Snapshot:
-    """Look at a host and the boards that it should have.
-
-    Raises ``LinkError`` in one line that names the host when it can't be asked.
-    """
+    """Look at a host and the boards that it should have; raises ``LinkError`` when it can't be asked."""
     probes = [Probe(board.name, board.port, board.klippy_mcu, board.baud) for board in desired.boards]
-    request = SnapshotRequest(probes, desired.service, desired.socket)
-    with AgentSession(transport, desired.name, ["snapshot"]) as session:
+    return take(transport, desired.name, SnapshotRequest(probes, desired.service, desired.socket))
+
+
+def take(transport: "paramiko.Transport", host: str, request: SnapshotRequest) -> Snapshot:
+    """Have the agent answer ``request``; raises ``LinkError`` in one line that names the host."""
+    with AgentSession(transport, host, ["snapshot"]) as session:
         session.send({"type": "snapshot", "request": to_json(request)})
         message = session.receive(SNAPSHOT_SECONDS)
     if isinstance(message, bytes) or message["type"] != "snapshot":
-        raise LinkError(f"{desired.name}: the agent answered something else than a snapshot: {message!r:.80}")
+        raise LinkError(f"{host}: the agent answered something else than a snapshot: {message!r:.80}")
     try:
         return from_json(Snapshot, message["snapshot"])
     except SchemaError as error:
-        raise LinkError(f"{desired.name}: the agent's snapshot makes no sense: {error}") from None
+        raise LinkError(f"{host}: the agent's snapshot makes no sense: {error}") from None
