@@ -114,4 +114,4 @@ def _command(agent: Path, *arguments: str) -> List[str]:
 
 
 def _settle_timeout(transaction: Transaction) -> float:
-    return max(120.0, 3 * transaction.restore_seconds + 60.0)
+    return max(120.0, 5 * transaction.restore_seconds + 60.0)

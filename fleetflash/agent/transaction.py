@@ -15,7 +15,7 @@ from fleetflash.agent.events import EventWriter, path_for
 from fleetflash.agent.lease import LeaseError, lend_port
 from fleetflash.agent.port import PortError
 from fleetflash.agent.ports import holders
-from fleetflash.agent.protocols.errors import ProtocolError
+from fleetflash.agent.protocols.errors import ProtocolError, WrongChipError
 from fleetflash.agent.protocols.programmers import Ask, Progress
 from fleetflash.agent.schema import BoardTransaction, Image, LedgerEntry, PortFacts, Transaction
 from fleetflash.agent.store import Store, StoreError
@@ -30,6 +30,11 @@ COMMITTED, RESTORED, REFUSED, FAILED, NEEDS_ATTENTION = (
     "failed",
     "needs-attention",
 )
+
+
+#: A board that resists its way back is tried again: a power dip or a replugged cable passes.
+RESTORE_ATTEMPTS = 4
+RESTORE_PAUSE = 2.0
 
 
 class RefusalError(Exception):
@@ -254,26 +259,34 @@ class Runner:
 
     def _restore(self, name: str, reason: str) -> bool:
         """Write a board's way back and check it; a board without one, or that fails, is latched for a person."""
-        board = self.boards[name]
-        way_back = board.board.way_back
-        self._log("restoring", board=name)
-        try:
-            if way_back is None:
-                raise StoreError(f"{name}: no way back was recorded for this board")
-            with board.in_bootloader(self._ask(name)) as session:
-                session.unprotect_if_asked(self._ask(name))
-                session.write(self.store.read_image(way_back.sha256), self._progress(name))
-                session.programmer.reset()
-            board.check_runs(way_back)
-        except BOARD_ERRORS as error:
-            detail = f"{error}. First failure: {reason or 'none'}"
-            self._log("restore-failed", board=name, error=str(error))
-            self.store.write_attention(name, detail)
-            self.results[name].update(result=NEEDS_ATTENTION, detail=detail)
-            return False
-        self._log("restored", board=name, version=way_back.version)
-        self.results[name].update(result=RESTORED, detail=reason or "taken back with its neighbours")
-        return True
+        for attempt in range(1, RESTORE_ATTEMPTS + 1):
+            self._log("restoring", board=name, attempt=attempt)
+            try:
+                self._write_way_back(self.boards[name])
+            except BOARD_ERRORS as error:
+                problem = str(error)
+                self._log("restore-failed", board=name, error=problem)
+                if isinstance(error, (WrongChipError, StoreError)):
+                    break  # nothing of this changes by itself
+                time.sleep(RESTORE_PAUSE)
+            else:
+                self._log("restored", board=name)
+                self.results[name].update(result=RESTORED, detail=reason or "taken back with its neighbours")
+                return True
+        detail = f"{problem}. First failure: {reason or 'none'}"
+        self.store.write_attention(name, detail)
+        self.results[name].update(result=NEEDS_ATTENTION, detail=detail)
+        return False
+
+    def _write_way_back(self, board: BoardOnPort) -> None:
+        name, way_back = board.board.name, board.board.way_back
+        if way_back is None:
+            raise StoreError(f"{name}: no way back was recorded for this board")
+        with board.in_bootloader(self._ask(name)) as session:
+            session.unprotect_if_asked(self._ask(name))
+            session.write(self.store.read_image(way_back.sha256), self._progress(name))
+            session.programmer.reset()
+        board.check_runs(way_back)
 
     # The service
 

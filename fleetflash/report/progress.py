@@ -24,7 +24,7 @@ STEPS = {
     "verified": "{board}: verified",
     "failed": "{board}: failed: {error}",
     "restoring": "{board}: going back to the firmware before",
-    "restored": "{board}: runs {version} again",
+    "restored": "{board}: runs its former firmware again",
     "restore-failed": "{board}: the way back failed: {error}",
     "starting": "starting Klipper",
     "checking": "asking klippy what really runs",

@@ -62,10 +62,11 @@ class WchIspProgrammer:
         self.port = port
         self.isp = wch_isp.WchIsp(port)
         self.chip: Optional[wch_isp.Chip] = None
+        self.wiring = ""
 
     def enter(self, entry: Entry, ask: Ask) -> None:
-        self.port.set_baudrate(wch_isp.BAUDRATE)
-        if self._answers(tries=2):
+        self.wiring = entry.wiring
+        if self._is_in_bootloader():
             return
         if entry.method == "lines":
             self._enter_by_lines(entry)
@@ -100,14 +101,28 @@ class WchIspProgrammer:
         self.isp.verify(image, progress)
 
     def reset(self) -> None:
-        self.isp.reset()
+        try:
+            self.isp.reset()
+        except ProtocolError:
+            # A bootloader that does not obey is reset by its lines. Whether the application runs is checked anyway.
+            if not self.wiring:
+                raise
+            self.port.play(reset_sequence(self.wiring))
         self.chip = None
         self.port.set_baudrate(wch_isp.BAUDRATE)
 
     def leave(self) -> None:
-        self.port.set_baudrate(wch_isp.BAUDRATE)
-        if self._answers(tries=2):
+        if self._is_in_bootloader():
             self.reset()
+
+    def _is_in_bootloader(self) -> bool:
+        """Whether a bootloader answers, at its first rate or, left by an interrupted session, at the fast one."""
+        for baudrate in (wch_isp.BAUDRATE, wch_isp.FAST_BAUDRATE):
+            self.port.set_baudrate(baudrate)
+            if self._answers(tries=2):
+                return True
+        self.port.set_baudrate(wch_isp.BAUDRATE)
+        return False
 
     def _enter_by_lines(self, entry: Entry) -> None:
         # A bootloader that is slow to start gets a second chance, and with a known wiring more patience.
@@ -115,6 +130,7 @@ class WchIspProgrammer:
         for wiring in wirings * 2:
             self.port.play(entry_sequence(wiring))
             if self._answers(tries=6 if entry.wiring else 2):
+                self.wiring = wiring
                 return
         # Whatever the last attempt left on the lines must not hold the chip in reset.
         self.port.play([(True, True, 0.0)])
@@ -171,6 +187,17 @@ def entry_sequence(wiring: str) -> List[LineStep]:
         (*levels(reset=False, boot=True), 0.05),
         (*levels(reset=False, boot=False), 0.0),
     ]
+
+
+def reset_sequence(wiring: str) -> List[LineStep]:
+    """Return the DTR/RTS steps that reset a chip into its application; ``wiring`` as for ``entry_sequence``."""
+    reset_line, reset_level, _, boot_level = _parse_wiring(wiring)
+
+    def levels(reset: bool) -> Tuple[bool, bool]:
+        held, idle = reset_level == reset, not boot_level
+        return (held, idle) if reset_line == "dtr" else (idle, held)
+
+    return [(*levels(reset=True), 0.02), (*levels(reset=False), 0.0)]
 
 
 def _parse_wiring(wiring: str) -> Tuple[str, bool, str, bool]:
