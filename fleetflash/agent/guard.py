@@ -101,6 +101,8 @@ def lower_guard(transaction: Transaction) -> None:
         if path.exists() or path.is_symlink():
             disk.remove(path)
             changed = True
+    if drop_in.parent.is_dir() and not any(drop_in.parent.iterdir()):
+        drop_in.parent.rmdir()
     if changed:
         systemd.systemctl("daemon-reload")
 

@@ -14,10 +14,10 @@ from tests.lab.fleet import Fleet
 
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """The six printers of the demonstration, under another name and on another subnet."""
+    """The six printers of the demonstration and two plain ones, under another name and on another subnet."""
     if os.geteuid() != 0 or not shutil.which("systemd-nspawn"):
         pytest.skip("needs root and systemd-container")
     directory: Path = tmp_path_factory.mktemp("fleet")
-    with Lab.up("test-fleet", default_hosts(6), "10.78.0", wait_klippy=60.0) as lab:
+    with Lab.up("test-fleet", default_hosts(8), "10.78.0", wait_klippy=60.0) as lab:
         yield Fleet(lab, directory)
     assert leftovers(lab.layout) == []

@@ -27,7 +27,7 @@ STEPS = [
     ("klipper", 0),
 ]
 #: Each printer takes its share of the steps, so that several are struck side by side.
-PRINTERS = ["printer-1", "printer-4", "printer-6"]
+PRINTERS = ["printer-1", "printer-4", "printer-6", "printer-7", "printer-8"]
 
 
 @dataclass

@@ -59,7 +59,7 @@ def test_every_board_holds_and_runs_exactly_the_artifact(fleet: Fleet) -> None:
 
 
 def test_the_run_closes_with_a_table_of_outcomes(flashed: str) -> None:
-    assert "8 boards: 8 flashed · Klipper down" in flashed
+    assert "10 boards: 10 flashed · Klipper down" in flashed
 
 
 def test_second_run_changes_nothing_and_costs_one_exec_per_host(fleet: Fleet) -> None:
@@ -74,7 +74,7 @@ def test_second_run_changes_nothing_and_costs_one_exec_per_host(fleet: Fleet) ->
     run = fleet.pyinfra(demo_inventory(fleet))  # type: ignore[arg-type]
     after = [int(host.run(count).stdout) for host in fleet.lab.hosts]
     assert run.code == 0
-    assert "8 boards: 8 already current" in run.output
+    assert "10 boards: 10 already current" in run.output
     # Of the difference, one is the counting itself.
     assert [b - a - 1 for a, b in zip(before, after, strict=True)] == [1] * len(before)
     assert pids == [host.run("systemctl show -P MainPID klipper", check=True).stdout for host in fleet.lab.hosts]
@@ -89,7 +89,7 @@ def test_plan_and_dry_run_and_status_touch_no_file_on_any_host(fleet: Fleet) -> 
     status = fleet.pyinfra(inventory, pin, deploy="deploys/status.py")  # type: ignore[arg-type]
     after = [host.run(STATE, check=True).stdout for host in fleet.lab.hosts]
     for run in (plan, dry):
-        assert "8 boards: 8 to flash" in run.output
+        assert "10 boards: 10 to flash" in run.output
         assert run.line("printer-1", "bmcu", WANTED, FACTORY, "flash")
     assert plan.code == 2
     assert dry.code == 0
@@ -105,4 +105,4 @@ def test_going_back_to_a_pinned_firmware_is_the_same_command(fleet: Fleet) -> No
     image = fleet.lab.image(FACTORY).read_bytes()
     assert all(flash_holds(host, board.spec.name, image) for host in fleet.lab.hosts for board in host.boards)
     again = fleet.pyinfra(demo_inventory(fleet), pin)  # type: ignore[arg-type]
-    assert again.code == 0 and "8 boards: 8 already current" in again.output
+    assert again.code == 0 and "10 boards: 10 already current" in again.output

@@ -125,11 +125,11 @@ class WchIspProgrammer:
         return False
 
     def _enter_by_lines(self, entry: Entry) -> None:
-        # A bootloader that is slow to start gets a second chance, and with a known wiring more patience.
-        wirings = [entry.wiring] if entry.wiring else ALL_WIRINGS
-        for wiring in wirings * 2:
+        # A bootloader that is slow to start, or a board whose power dips, gets more than one chance.
+        wirings = [entry.wiring] * 6 if entry.wiring else ALL_WIRINGS * 2
+        for wiring in wirings:
             self.port.play(entry_sequence(wiring))
-            if self._answers(tries=6 if entry.wiring else 2):
+            if self._answers(tries=3 if entry.wiring else 2):
                 self.wiring = wiring
                 return
         # Whatever the last attempt left on the lines must not hold the chip in reset.
