@@ -177,6 +177,11 @@ def _plan_board(
     except FirmwareError as error:
         return refuse(str(error))
     plan = dataclasses.replace(plan, chip=target, wanted=wanted)
+    if attention := observed.needs_attention.get(board.name):
+        return refuse(
+            f"needs attention since an earlier run: {attention}. Put it right, then: "
+            f"fleetflash board clear INVENTORY {desired.name} {board.name}"
+        )
     problem = _port_problem(board, facts, observed, shared) or _chip_problem(board, target, facts) or _shape(wanted)
     if problem:
         return refuse(problem)

@@ -5,11 +5,13 @@ The process that talks here hangs on the SSH session; the transaction does not. 
     {"type": "transaction", "transaction": {...}}           then, for each hash that is wanted:
     {"type": "image", "sha256": ..., "size": ...}           followed by DATA frames of that many bytes in all
     {"type": "follow", "id": ...}                           instead of the above: join one that is running or over
+    {"type": "clear", "board": ...}                         or: a person has put right what a board needed
 
 and agent → controller::
 
     {"type": "want", "sha256": [...]}    {"type": "started", "id": ...}    {"type": "refused", "message": ...}
     {"type": "event", "event": {...}}    {"type": "outcome", "outcome": {...}}
+    {"type": "cleared", "detail": ...}                      what was latched; empty when nothing was
 """
 
 import hashlib
@@ -43,6 +45,12 @@ def main(store: Store, archive: bytes, stdin: BinaryIO, stdout: BinaryIO) -> int
         message = _receive(stdin)
         if os.geteuid() != 0:
             raise RefusedError("the agent must run as root to stop Klipper")
+        if message["type"] == "clear":
+            board = str(message.get("board", ""))
+            detail = store.attention().get(board, "")
+            store.clear_attention(board)
+            _send(stdout, {"type": "cleared", "detail": detail})
+            return 0
         if message["type"] == "follow":
             transaction_id, lend = str(message.get("id", "")), False
             _settle_leftover(store, archive)

@@ -1,4 +1,4 @@
-"""``fleetflash board``: run one simulated board in the foreground."""
+"""``fleetflash board``: clear a board that needed attention, or run one simulated board in the foreground."""
 
 import argparse
 import sys
@@ -11,8 +11,13 @@ from fleetflash.lab.boards.modem import Wiring
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = subparsers.add_parser("board", help="run a simulated board", description=__doc__)
+    parser = subparsers.add_parser("board", help="clear a board, or run a simulated one", description=__doc__)
     boards = parser.add_subparsers(dest="board", required=True, metavar="BOARD")
+    clear = boards.add_parser("clear", help="say that a board which needed attention has been put right")
+    clear.add_argument("inventory", metavar="INVENTORY")
+    clear.add_argument("host", metavar="HOST")
+    clear.add_argument("name", metavar="BOARD_NAME")
+    clear.set_defaults(run=run_clear)
     bmcu = boards.add_parser("bmcu-c", help="BMCU-C: CH32V203 behind a CH340, Klipper or WCH ISP bootloader")
     bmcu.add_argument("--pty", type=Path, required=True, metavar="LINK", help="symbolic link to the serial port")
     bmcu.add_argument("--flash", type=Path, required=True, metavar="FILE", help="code flash; created erased")
@@ -25,6 +30,24 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     bmcu.add_argument("--control", type=Path, metavar="SOCK", help="unix socket for JSON lines")
     bmcu.add_argument("--log", type=Path, metavar="FILE", help="append events to this file")
     bmcu.set_defaults(run=run_bmcu_c)
+
+
+def run_clear(arguments: argparse.Namespace) -> int:
+    """0 when the board is clear; 1 when its host can't be asked; 2 for an inventory or host that isn't there."""
+    # Only for this command: pyinfra takes its time to load, and patches the standard library.
+    from fleetflash.cli.fleet import FleetError, clear_board
+    from fleetflash.link.errors import LinkError
+
+    try:
+        detail = clear_board(arguments.inventory, arguments.host, arguments.name)
+    except FleetError as error:
+        print(f"fleetflash board clear: {error}", file=sys.stderr)
+        return 2
+    except LinkError as error:
+        print(f"fleetflash board clear: {error}", file=sys.stderr)
+        return 1
+    print(f"{arguments.host}/{arguments.name}: {f'cleared: {detail}' if detail else 'needed no attention'}")
+    return 0
 
 
 def run_bmcu_c(arguments: argparse.Namespace) -> int:

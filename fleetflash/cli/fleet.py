@@ -19,7 +19,9 @@ from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory
 from pyinfra_cli.util import parse_cli_arg
 
-from fleetflash.facts.decision import decide
+from fleetflash.facts.decision import decide, transport
+from fleetflash.link.errors import LinkError
+from fleetflash.link.session import AgentSession
 from fleetflash.plan import HostPlan, offline
 
 GROUP = "klipper_hosts"
@@ -41,6 +43,39 @@ class _Offline(BaseStateCallback):
 
 def plan_fleet(inventory_file: str, data: list[str], limit: list[str]) -> list[HostPlan]:
     """Return the plan of every Klipper host of an inventory, offline ones included; raises ``FleetError``."""
+    state, hosts, unreachable = _connect(inventory_file, data, limit)
+    try:
+        jobs = {host.name: gevent.spawn(decide, host) for host in hosts if host.connected}
+        gevent.joinall(list(jobs.values()))
+        return [
+            jobs[host.name].get()
+            if host.name in jobs
+            else offline(host.name, unreachable.reasons.get(host.name, "SSH did not connect"))
+            for host in hosts
+        ]
+    finally:
+        disconnect_all(state)
+
+
+def clear_board(inventory_file: str, host: str, board: str) -> str:
+    """Clear a board's call for attention and return it; raises ``FleetError`` or ``LinkError``."""
+    state, hosts, unreachable = _connect(inventory_file, [], [host])
+    try:
+        target = hosts[0]
+        if not target.connected:
+            raise LinkError(f"{host}: {unreachable.reasons.get(host, 'SSH did not connect')}")
+        with AgentSession(transport(target), host, ["run"], sudo=True) as session:
+            session.send({"type": "clear", "board": board})
+            answer = session.receive(30.0)
+        if isinstance(answer, bytes) or answer["type"] != "cleared":
+            raise LinkError(f"{host}: the agent did not clear {board}: {answer!r:.200}")
+        return str(answer["detail"])
+    finally:
+        disconnect_all(state)
+
+
+def _connect(inventory_file: str, data: list[str], limit: list[str]) -> tuple[State, list[Any], _Offline]:
+    """Connect to the Klipper hosts of an inventory; those that can't be reached are remembered with the reason."""
     logging.getLogger("pyinfra").addHandler(logging.NullHandler())
     state = State()
     state.cwd = str(Path.cwd())
@@ -56,17 +91,7 @@ def plan_fleet(inventory_file: str, data: list[str], limit: list[str]) -> list[H
     except PyinfraError:
         pass  # no host answered: each appears as offline
     state.set_stage(StateStage.Prepare)
-    try:
-        jobs = {host.name: gevent.spawn(decide, host) for host in hosts if host.connected}
-        gevent.joinall(list(jobs.values()))
-        return [
-            jobs[host.name].get()
-            if host.name in jobs
-            else offline(host.name, unreachable.reasons.get(host.name, "SSH did not connect"))
-            for host in hosts
-        ]
-    finally:
-        disconnect_all(state)
+    return state, hosts, unreachable
 
 
 def _read_inventory(inventory_file: str, data: list[str]) -> Inventory:
