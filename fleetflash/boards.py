@@ -112,6 +112,7 @@ def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
             boards.append(_read_board(board_name, fields, inherited))
         except BoardDataError as error:
             errors.append((str(board_name), str(error)))
+    boards = _refuse_twins(boards, errors)
     policy = data.get("policy", "compatible")
     if policy not in ("exact", "compatible"):
         raise BoardDataError(f"policy: expected 'exact' or 'compatible', found {policy!r}")
@@ -124,6 +125,23 @@ def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
         attended=_flag("attended", data.get("attended", False)),
         errors=tuple(errors),
     )
+
+
+def _refuse_twins(boards: list[Board], errors: list[tuple[str, str]]) -> list[Board]:
+    """Two boards can't be one MCU of klippy's: the version of one would be taken for the other's."""
+    first: dict[str, str] = {}
+    kept = []
+    for board in boards:
+        if board.klippy_mcu is not None and board.klippy_mcu in first:
+            other = first[board.klippy_mcu]
+            errors.append(
+                (board.name, f"klippy_mcu {board.klippy_mcu!r} is already that of {other}; see docs/inventory.md")
+            )
+            continue
+        if board.klippy_mcu is not None:
+            first[board.klippy_mcu] = board.name
+        kept.append(board)
+    return kept
 
 
 def _read_board(name: object, fields: object, inherited: Mapping[str, Any]) -> Board:

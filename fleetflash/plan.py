@@ -141,7 +141,8 @@ def printer_state(service: ServiceFacts) -> Printer:
         return Printer.STOPPED
     if service.active != "active":
         return Printer.UNKNOWN
-    if service.klippy in ("error", "shutdown"):
+    if service.klippy in ("error", "shutdown", "startup"):
+        # Without its boards klippy can't print; it stays in startup for as long as one of them doesn't answer.
         return Printer.ERROR
     if service.klippy != "ready":
         return Printer.UNKNOWN
@@ -187,7 +188,8 @@ def _plan_board(
         return refuse(problem)
     plan = dataclasses.replace(plan, uid=board.uid or (facts.ledger.uid if facts.ledger else ""))
     if is_current(facts, wanted):
-        return dataclasses.replace(plan, action=Action.NONE)
+        assumed = "" if facts.firmware.version else f"assumed from the ledger: {facts.firmware.error}"
+        return dataclasses.replace(plan, action=Action.NONE, reason=assumed)
     way_back, kind = find_way_back(facts, target, board, catalogue.artifacts)
     plan = dataclasses.replace(plan, way_back=way_back, way_back_kind=kind)
     if way_back is None and not board.accept_no_way_back:
@@ -213,9 +215,11 @@ def _plan_board(
 def is_current(facts: BoardFacts, wanted: Artifact) -> bool:
     """Whether running version, constants and the ledger's image all say that the board has ``wanted`` already."""
     written = facts.ledger.image_sha256 if facts.ledger else ""
+    if facts.firmware.source == "unasked" or (wanted.klipper is None and not facts.firmware.version):
+        # Nobody could ask, or a vendor's firmware says nothing: the ledger must do.
+        return written == wanted.files[0].sha256
     if wanted.klipper is None:
-        # A vendor's firmware says nothing: the ledger must do, unless a Klipper firmware answers instead.
-        return not facts.firmware.version and written == wanted.files[0].sha256
+        return False
     return runs(facts.firmware, wanted.klipper) and written in ("", wanted.files[0].sha256)
 
 
@@ -240,7 +244,7 @@ def find_way_back(
     ledger = facts.ledger.image_sha256 if facts.ledger else ""
     running = [a for a in fitting if a.klipper and runs(facts.firmware, a.klipper)]
     running.sort(key=lambda a: (a.files[0].sha256 != ledger, a.id))
-    committed = [a for a in fitting if a.files[0].sha256 == ledger]
+    committed = [a for a in fitting if facts.ledger and a.id == facts.ledger.artifact]
     factory = [a for a in fitting if "factory" in a.labels]
     # Several factory images for one chip are a guess, unless one carries the firmware's own name.
     factory = [a for a in factory if a.name == board.firmware] or (factory if len(factory) == 1 else [])
@@ -259,6 +263,11 @@ def _port_problem(board: Board, facts: BoardFacts, observed: Snapshot, shared: d
         return f"port {board.port} is ambiguous: {paths} answer to it; use the by-path name"
     if facts.device in shared and shared[facts.device] != board.name:
         return f"port {board.port} is {facts.device}, which board {shared[facts.device]} already claims"
+    if facts.klippy_device and facts.klippy_device != facts.device:
+        return (
+            f"klippy's {board.klippy_mcu} is on {facts.klippy_device}, but port {board.port} is {facts.device}; "
+            "correct klippy_mcu or port in the inventory"
+        )
     for port in observed.ports:
         if port.device != facts.device:
             continue
@@ -371,11 +380,9 @@ def _with_transaction(
     desired: KlipperHost, observed: Snapshot, plans: Sequence[BoardPlan], identity: Identity
 ) -> HostPlan:
     flashes = [plan for plan in plans if plan.action is Action.FLASH]
-    notes = tuple(
-        f"{name}: needs attention since an earlier run: {detail}" for name, detail in observed.needs_attention.items()
-    )
     last = observed.transaction
     unreported = last if last and last.id and (last.running or not last.reported) else None
+    notes = (_story(unreported),) if unreported else ()
     if not flashes:
         return HostPlan(desired.name, tuple(plans), notes=notes, unreported=unreported)
     service = observed.service
@@ -407,6 +414,14 @@ def _with_transaction(
         notes=notes,
         unreported=unreported,
     )
+
+
+def _story(transaction: TransactionFacts) -> str:
+    """Say what is known of a transaction that no controller has followed to its end."""
+    fate = "is running" if transaction.running else f"ended: {transaction.outcome}"
+    if not transaction.running and not transaction.outcome:
+        fate = "was interrupted; the next run brings it to rest first"
+    return f"transaction {transaction.id}, started by {transaction.controller or 'unknown'}, {fate}"
 
 
 def _board_transaction(plan: BoardPlan) -> BoardTransaction:

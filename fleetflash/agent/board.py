@@ -1,8 +1,11 @@
 """One board of a transaction: from the open port to the verified image."""
 
+import time
 from contextlib import contextmanager
 from typing import Callable, Iterator
 
+from fleetflash.agent import devices
+from fleetflash.agent.port import PortError
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import ProtocolError, WrongChipError
@@ -13,6 +16,8 @@ OpenPort = Callable[[str, int], SerialPort]
 
 #: A board that has just been reset gets this long to answer with its firmware, in seconds.
 BOOT_SECONDS = 15.0
+#: A port that is gone gets this long to come back: after a boot, or while a USB hub settles.
+PORT_SECONDS = 30.0
 
 
 class WrongFirmwareError(Exception):
@@ -41,41 +46,52 @@ class BoardOnPort:
         self.open_port = open_port
 
     @contextmanager
-    def in_bootloader(self, ask: Ask) -> Iterator["Session"]:
-        """Enter the bootloader and check that this is the chip and the board that the transaction means."""
-        port = self.open_port(self.board.device, self.board.baud)
-        try:
+    def in_bootloader(self, ask: Ask, uid: str) -> Iterator["Session"]:
+        """Enter the bootloader and check that this is the chip, and with ``uid`` the board, that is meant."""
+        with self._opened() as port:
             programmer = PROGRAMMERS[self.board.programmer](port)
             programmer.enter(self.board.entry, ask)
-            session = Session(self.board, port, programmer)
+            session = Session(self.board, port, programmer, uid)
             try:
                 session.check_identity()
             except WrongChipError:
                 programmer.reset()
                 raise
             yield session
-        finally:
-            port.close()
 
     def leave_bootloader(self) -> None:
         """Have a board that may have been left in its bootloader start its application."""
-        port = self.open_port(self.board.device, self.board.baud)
-        try:
+        with self._opened() as port:
             PROGRAMMERS[self.board.programmer](port).leave()
-        finally:
-            port.close()
 
     def identify(self) -> Firmware:
         """Ask the application on the board what it is; it may still be starting."""
-        port = self.open_port(self.board.device, self.board.baud)
+        with self._opened() as port:
+            try:
+                found = klipper.identify(port, timeout=0.5, tries=round(BOOT_SECONDS / 0.5))
+            except ProtocolError as error:
+                return Firmware(source="none", error=str(error))
+        return Firmware("identify", found.version, found.build_versions, found.constants)
+
+    @contextmanager
+    def _opened(self) -> Iterator[SerialPort]:
+        """Open the board's port by its name: after a boot, another board may have the device that this one had."""
+        port = self.open_port(self._device(), self.board.baud)
         try:
-            tries = max(1, round(BOOT_SECONDS / 0.5))
-            found = klipper.identify(port, timeout=0.5, tries=tries)
-        except ProtocolError as error:
-            return Firmware(source="none", error=str(error))
+            yield port
         finally:
             port.close()
-        return Firmware("identify", found.version, found.build_versions, found.constants)
+
+    def _device(self) -> str:
+        deadline = time.monotonic() + PORT_SECONDS
+        while True:
+            found = devices.candidates(self.board.port, devices.list_ports({}))
+            if len(found) == 1:
+                return found[0]
+            if time.monotonic() > deadline:
+                now = f"means {' and '.join(found)}" if found else f"is not there, after {PORT_SECONDS:g} s"
+                raise PortError(f"{self.board.name}: port {self.board.port} {now}")
+            time.sleep(0.2)
 
     def check_runs(self, image: Image) -> None:
         """Raise ``WrongFirmwareError`` unless the board itself says that it runs ``image``, if it can say anything."""
@@ -83,32 +99,33 @@ class BoardOnPort:
             return
         difference = differences(self.identify(), image)
         if difference:
-            raise WrongFirmwareError(f"{self.board.name} on {self.board.device}: {difference}")
+            raise WrongFirmwareError(f"{self.board.name} on {self.board.port}: {difference}")
 
 
 class Session:
     """A board in its bootloader, identity checked."""
 
-    def __init__(self, board: BoardTransaction, port: SerialPort, programmer: Programmer):
+    def __init__(self, board: BoardTransaction, port: SerialPort, programmer: Programmer, expected_uid: str):
         self.board = board
         self.port = port
         self.programmer = programmer
+        self.expected_uid = expected_uid
         self.uid = ""
 
     def check_identity(self) -> None:
         """Raise ``WrongChipError`` when chip or unique id differ from the transaction's."""
         found = self.programmer.probe()
-        where = f"{self.board.name} on {self.board.device}"
+        where = f"{self.board.name} on {self.board.port}"
         if found.chip_id not in self.board.chip_ids:
             expected = " or ".join(self.board.chip_ids)
             raise WrongChipError(
                 f"{where}: found chip {found.chip_id}, expected {expected} ({self.board.chip}); nothing was "
                 "erased. Correct the board's chip or port in the inventory"
             )
-        if self.board.uid and found.uid and found.uid != self.board.uid:
+        if self.expected_uid and found.uid and found.uid != self.expected_uid:
             raise WrongChipError(
-                f"{where}: found the board with unique id {found.uid}, expected {self.board.uid}; nothing was erased. "
-                f"If the board was replaced, set uid = {found.uid!r} for it in the inventory"
+                f"{where}: found the board with unique id {found.uid}, expected {self.expected_uid}; nothing was "
+                f"erased. If the board was replaced, set uid = {found.uid!r} for it in the inventory"
             )
         self.uid = found.uid
 

@@ -23,7 +23,8 @@ def make_directory(directory: Path, mode: int = 0o755) -> None:
         missing.append(current)
         current = current.parent
     for path in reversed(missing):
-        path.mkdir(mode=mode, exist_ok=True)
+        path.mkdir(exist_ok=True)
+        os.chmod(str(path), mode)  # whatever the umask of a login shell's start-up files
         sync_directory(path.parent)
 
 

@@ -18,6 +18,8 @@ from fleetflash.agent.schema import UNIT, Transaction
 
 RUN = Path("/run/fleetflash")
 BUSY = RUN / "busy"
+#: There while Klipper is stopped by a transaction, and not by somebody else.
+STOPPED = RUN / "stopped"
 SETTLE_UNIT = Path("/etc/systemd/system/fleetflash-settle.service")
 SETTLE_LINK = Path("/etc/systemd/system/multi-user.target.wants/fleetflash-settle.service")
 
@@ -27,9 +29,13 @@ SETTLE_TEXT = """\
 Description=fleetflash: settle the transaction that a power cut interrupted
 Before={service}
 ConditionPathExists={agent}
+StartLimitIntervalSec=600
+StartLimitBurst=5
 
 [Service]
 Type=oneshot
+Restart=on-failure
+RestartSec=10
 TimeoutStartSec={timeout:.0f}
 ExecStart={command}
 
@@ -44,9 +50,13 @@ ConditionPathExists=!{busy}
 """
 
 
-def start_guarded(transaction: Transaction, agent: Path) -> None:
-    """Run the transaction in its transient unit; raises ``SystemdError`` when one is running already."""
+def start_guarded(transaction: Transaction, agent: Path, outcome: Path, verb: str = "transact") -> None:
+    """Run the transaction in its transient unit; raises ``SystemdError`` when one is running already.
+
+    ``verb``: ``transact``, or ``settle`` for one that died. ``outcome``: the file that says that it is over.
+    """
     settle = " ".join(_command(agent, "settle", transaction.id))
+    start = f"systemctl --no-block start {transaction.service}"
     properties = [
         "Type=exec",
         f"Description=fleetflash transaction {transaction.id}",
@@ -56,8 +66,12 @@ def start_guarded(transaction: Transaction, agent: Path) -> None:
         f"ExecStopPost=-/bin/rm -f {BUSY}",
     ]
     if transaction.was_active:
-        properties.append(f"ExecStopPost=-/usr/bin/env systemctl --no-block start {transaction.service}")
-    systemd.run_transient(UNIT, properties, _command(agent, "transact", transaction.id))
+        # Only a Klipper that this transaction has stopped: somebody else's stop is theirs.
+        properties.append(f"ExecStopPost=-/bin/sh -c 'test ! -e {STOPPED} || {start}'")
+    # A settle that dies, too, is tried again by the unit that a reboot would start.
+    again = f"test -e {outcome} || test ! -e {SETTLE_UNIT} || systemctl --no-block start {SETTLE_UNIT.name}"
+    properties.append(f"ExecStopPost=-/bin/sh -c '{again}'")
+    systemd.run_transient(UNIT, properties, _command(agent, verb, transaction.id))
 
 
 def raise_guard(transaction: Transaction, agent: Path) -> None:
@@ -86,6 +100,18 @@ def hold() -> None:
     BUSY.touch()
 
 
+def mark_stopped() -> None:
+    """From now on it is a transaction that keeps Klipper stopped."""
+    RUN.mkdir(parents=True, exist_ok=True)
+    STOPPED.touch()
+
+
+def forget_stopped() -> None:
+    """A mark that an earlier transaction left says nothing of this one."""
+    if STOPPED.exists():
+        STOPPED.unlink()
+
+
 def release() -> None:
     """The Klipper service may be started again."""
     if BUSY.exists():
@@ -95,6 +121,8 @@ def release() -> None:
 def lower_guard(transaction: Transaction) -> None:
     """Remove everything that ``raise_guard`` installed; harmless when nothing is there."""
     release()
+    if STOPPED.exists() and systemd.is_active(transaction.service):
+        STOPPED.unlink()
     changed = False
     drop_in = _drop_in(transaction.service)
     for path in (drop_in, SETTLE_LINK, SETTLE_UNIT):
@@ -116,4 +144,4 @@ def _command(agent: Path, *arguments: str) -> List[str]:
 
 
 def _settle_timeout(transaction: Transaction) -> float:
-    return max(120.0, 5 * transaction.restore_seconds + 60.0)
+    return max(300.0, 5 * transaction.restore_seconds + 60.0)

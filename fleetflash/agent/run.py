@@ -23,12 +23,10 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, Dict, Optional
 
-from fleetflash.agent import disk, guard, systemd, wire
+from fleetflash.agent import disk, guard, klippy, systemd, wire
 from fleetflash.agent.events import POLL_INTERVAL, EventReader, path_for
-from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.schema import UNIT, SchemaError, Transaction, from_json
 from fleetflash.agent.store import Store, StoreError
-from fleetflash.agent.transaction import Runner
 
 #: After the unit is gone, its outcome must be there within this many seconds.
 OUTCOME_SECONDS = 10.0
@@ -53,12 +51,16 @@ def main(store: Store, archive: bytes, stdin: BinaryIO, stdout: BinaryIO) -> int
             return 0
         if message["type"] == "follow":
             transaction_id, lend = str(message.get("id", "")), False
-            _settle_leftover(store, archive)
+            if store.transaction_directory(transaction_id).is_dir():
+                _settle_leftovers(store, archive)
+            else:
+                raise RefusedError(f"transaction {transaction_id} never began on this host")
         else:
             transaction_id, lend = _start(message, store, archive, stdin, stdout), True
             _send(stdout, {"type": "started", "id": transaction_id})
         _send(stdout, {"type": "outcome", "outcome": _follow(transaction_id, lend, store, stdin, stdout)})
-        store.mark_reported(transaction_id)
+        if store.read_outcome(transaction_id) is not None:
+            store.mark_reported(transaction_id)
     except (RefusedError, wire.WireError, SchemaError, StoreError, systemd.SystemdError, OSError) as error:
         _send(stdout, {"type": "refused", "message": str(error)})
         return 1
@@ -68,7 +70,7 @@ def main(store: Store, archive: bytes, stdin: BinaryIO, stdout: BinaryIO) -> int
 def _start(message: Dict[str, Any], store: Store, archive: bytes, stdin: BinaryIO, stdout: BinaryIO) -> str:
     transaction = from_json(Transaction, message.get("transaction"))
     _refuse_if_running(store)
-    _settle_leftover(store, archive)
+    _settle_leftovers(store, archive)
     agent = _install(store, archive)
     wanted = {
         image.sha256
@@ -84,7 +86,7 @@ def _start(message: Dict[str, Any], store: Store, archive: bytes, stdin: BinaryI
     guard.RUN.mkdir(parents=True, exist_ok=True)
     path_for(transaction.id).touch()
     try:
-        guard.start_guarded(transaction, agent)
+        guard.start_guarded(transaction, agent, store.outcome_path(transaction.id))
     except systemd.SystemdError:
         _refuse_if_running(store)
         raise
@@ -92,7 +94,7 @@ def _start(message: Dict[str, Any], store: Store, archive: bytes, stdin: BinaryI
 
 
 def _refuse_if_running(store: Store) -> None:
-    if not systemd.is_gone(UNIT):
+    if not (systemd.is_gone(UNIT) and systemd.is_gone(guard.SETTLE_UNIT.name)):
         newest = store.newest_transaction()
         holder = store.controller(newest) if newest else ""
         raise RefusedError(
@@ -101,12 +103,36 @@ def _refuse_if_running(store: Store) -> None:
         )
 
 
-def _settle_leftover(store: Store, archive: bytes) -> None:
-    """Bring to rest what neither its guard nor a boot has settled."""
-    newest = store.newest_transaction()
-    if newest is None or store.read_outcome(newest) is not None or not systemd.is_gone(UNIT):
-        return
-    Runner(store.read_transaction(newest), store, _install(store, archive), SerialPort.open).settle()
+def _settle_leftovers(store: Store, archive: bytes) -> None:
+    """Bring to rest what neither its guard nor a boot has settled, under the same guard as a transaction.
+
+    Raises ``RefusedError`` while a print runs: whoever prints has seen to it that the printer works.
+    """
+    for transaction_id in store.unfinished():
+        if not systemd.is_gone(UNIT):
+            return
+        try:
+            transaction = store.read_transaction(transaction_id)
+        except StoreError as error:
+            # Written by another version, or torn: nothing can be known of it, and it must not block the host.
+            store.write_outcome(transaction_id, {"outcome": "unknown", "detail": str(error), "boards": {}})
+            continue
+        if systemd.is_active(transaction.service):
+            try:
+                status = klippy.status(transaction.socket)
+            except klippy.KlippyError:
+                status = None
+            if status is not None and (status.print_state in ("printing", "paused") or status.paused):
+                raise RefusedError(
+                    f"transaction {transaction_id} is unfinished, but the printer is {status.print_state}; "
+                    "run again when it is idle"
+                )
+        guard.start_guarded(transaction, _install(store, archive), store.outcome_path(transaction_id), "settle")
+        deadline = time.monotonic() + 5 * transaction.restore_seconds + 120.0
+        while not systemd.is_gone(UNIT):
+            if time.monotonic() > deadline:
+                raise RefusedError(f"transaction {transaction_id} does not come to rest; look at fleetflash.service")
+            time.sleep(POLL_INTERVAL)
 
 
 def _install(store: Store, archive: bytes) -> Path:
@@ -211,6 +237,7 @@ def _hung_up(stdin: BinaryIO) -> bool:
     for _, event in poller.poll(0):
         if event & (select.POLLHUP | select.POLLERR):
             return True
-        if event & select.POLLIN and not os.read(stdin.fileno(), 1):
+        # What still comes belongs to a lent port that is closed by now.
+        if event & select.POLLIN and not os.read(stdin.fileno(), 65536):
             return True
     return False

@@ -52,13 +52,12 @@ class Probe:
 class SnapshotRequest:
     """Which service and boards to look at.
 
-    An empty ``socket`` means the place where KIAUH puts klippy's. ``scan``: also ask klippy for its ``[mcu]`` sections.
+    An empty ``socket`` means the place where KIAUH puts klippy's.
     """
 
     boards: List[Probe]
     service: str = "klipper.service"
     socket: str = ""
-    scan: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,8 @@ class PortFacts:
 class Firmware:
     """What a board says that it runs.
 
-    ``source``: ``klippy`` (asked while Klipper runs), ``identify`` (asked on the port) or ``none``
-    (``error`` says why).
+    ``source``: ``klippy`` (asked while Klipper runs), ``identify`` (asked on the port), ``unasked``
+    (somebody else has the port) or ``none`` (it does not answer); ``error`` says why.
     """
 
     source: str
@@ -110,13 +109,17 @@ class LedgerEntry:
 
 @dataclass(frozen=True)
 class BoardFacts:
-    """``device`` is the resolved port, or empty; ``candidates`` are all devices that answer to the port's name."""
+    """``device`` is the resolved port, or empty; ``candidates`` are all devices that answer to the port's name.
+
+    ``klippy_device``: the device that klippy uses for the board's ``klippy_mcu``, or empty.
+    """
 
     name: str
     device: str
     candidates: List[str]
     firmware: Firmware
     ledger: Optional[LedgerEntry] = None
+    klippy_device: str = ""
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,6 @@ class Snapshot:
     """All that a plan needs to know of a host. ``sudo`` and ``systemd`` are empty when fine, else say what is wrong."""
 
     hostname: str
-    boot_id: str
     python: str
     sudo: str
     systemd: str
@@ -181,7 +183,6 @@ class Snapshot:
     ports: List[PortFacts]
     boards: Dict[str, BoardFacts]
     transaction: Optional[TransactionFacts] = None
-    images: List[str] = field(default_factory=list)
     needs_attention: Dict[str, str] = field(default_factory=dict)
     sections: List[McuSection] = field(default_factory=list)
 

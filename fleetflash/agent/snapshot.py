@@ -6,7 +6,7 @@ import pwd
 import shutil
 import socket
 import subprocess
-import sys
+import time
 from pathlib import Path
 from typing import Dict, List, Optional
 
@@ -28,12 +28,17 @@ from fleetflash.agent.schema import (
     SnapshotRequest,
     TransactionFacts,
 )
-from fleetflash.agent.store import Store
+from fleetflash.agent.store import Store, StoreError
 
+#: klippy reaches ready, or gives up on a board for the moment, within this many seconds.
+STARTUP_SECONDS = 6.0
 SERVICE_PROPERTIES = ("LoadState", "ActiveState", "MainPID", "User")
 
 
 def take(request: SnapshotRequest, store: Store) -> Snapshot:
+    """Raises ``StoreError`` when the host's own record is there but can't be read."""
+    if store.root.exists() and not os.access(str(store.root), os.R_OK | os.X_OK):
+        raise StoreError(f"{store.root} can't be read by this user; as root: chmod 755 {store.root}")
     no_systemd = _why_no_systemd()
     service, status = _service(request, no_systemd)
     ports = [
@@ -46,20 +51,20 @@ def take(request: SnapshotRequest, store: Store) -> Snapshot:
         )
         for port in devices.list_ports({})
     ]
+    sections = _sections(service)
+    serials = {section.name: section.serial for section in sections}
     return Snapshot(
         hostname=socket.gethostname(),
-        boot_id=_read("/proc/sys/kernel/random/boot_id"),
         python=platform.python_version(),
         sudo=_why_no_sudo(),
         systemd=no_systemd,
         disk_free=_disk_free(store.root),
         service=service,
         ports=ports,
-        boards={probe.name: _board(probe, ports, service, status, store) for probe in request.boards},
+        boards={probe.name: _board(probe, ports, service, status, serials, store) for probe in request.boards},
         transaction=None if no_systemd else _transaction(store),
-        images=store.images(),
         needs_attention=store.attention(),
-        sections=_sections(service) if request.scan else [],
+        sections=sections,
     )
 
 
@@ -78,7 +83,7 @@ def _service(request: SnapshotRequest, no_systemd: str) -> "tuple[ServiceFacts, 
     status, problem = None, ""
     if active in systemd.ACTIVE_STATES:
         try:
-            status = klippy.status(path)
+            status = _status(path)
         except klippy.KlippyError as failure:
             problem = str(failure)
     service = ServiceFacts(
@@ -95,7 +100,23 @@ def _service(request: SnapshotRequest, no_systemd: str) -> "tuple[ServiceFacts, 
     return service, status
 
 
+def _status(path: str) -> klippy.Status:
+    """Ask klippy; one that has only just started gets a moment to find its boards."""
+    deadline = time.monotonic() + STARTUP_SECONDS
+    while True:
+        try:
+            status = klippy.status(path)
+        except klippy.KlippyError:
+            if time.monotonic() > deadline or os.path.exists(path):
+                raise
+        else:
+            if status.state != "startup" or time.monotonic() > deadline:
+                return status
+        time.sleep(0.3)
+
+
 def _sections(service: ServiceFacts) -> List[McuSection]:
+    """Return klippy's own ``[mcu]`` sections; none when it can't say."""
     try:
         return klippy.mcu_sections(service.socket) if service.klippy else []
     except klippy.KlippyError:
@@ -103,23 +124,30 @@ def _sections(service: ServiceFacts) -> List[McuSection]:
 
 
 def _board(
-    probe: Probe, ports: List[PortFacts], service: ServiceFacts, status: Optional[klippy.Status], store: Store
+    probe: Probe,
+    ports: List[PortFacts],
+    service: ServiceFacts,
+    status: Optional[klippy.Status],
+    sections: Dict[str, str],
+    store: Store,
 ) -> BoardFacts:
     found = devices.candidates(probe.port, ports)
     device = found[0] if len(found) == 1 else ""
+    section = sections.get(probe.klippy_mcu or "", "")
     return BoardFacts(
         name=probe.name,
         device=device,
         candidates=found,
         firmware=_firmware(probe, device, ports, service, status),
         ledger=store.ledger(probe.name),
+        klippy_device=os.path.realpath(section) if section.startswith("/dev/") else "",
     )
 
 
 def _firmware(
     probe: Probe, device: str, ports: List[PortFacts], service: ServiceFacts, status: Optional[klippy.Status]
 ) -> Firmware:
-    """Ask klippy while it runs; the board itself only when nobody else holds its port."""
+    """Ask klippy while it runs; the board itself only when nobody else uses its port or is about to."""
     asked = status.mcus.get(probe.klippy_mcu or "") if status else None
     if asked is not None and asked.version:
         return asked
@@ -127,13 +155,13 @@ def _firmware(
         return Firmware(source="none", error=f"{probe.port} is not there")
     held = [holder for port in ports if port.device == device for holder in port.holders]
     if held:
-        return Firmware(source="none", error=f"{device} is held by process {held[0].pid} ({held[0].command})")
-    if service.active in systemd.ACTIVE_STATES:
-        return Firmware(source="none", error=f"klippy runs and may open {device} at any moment")
+        return Firmware(source="unasked", error=f"{device} is held by process {held[0].pid} ({held[0].command})")
+    if service.active in systemd.ACTIVE_STATES and service.klippy not in ("error", "shutdown", "ready"):
+        return Firmware(source="none", error=f"klippy is about to open {device}, and does not get through to it")
     try:
         port = SerialPort.open(device, probe.baud)
     except PortError as error:
-        return Firmware(source="none", error=str(error))
+        return Firmware(source="unasked", error=str(error))
     try:
         dictionary = klipper.identify(port, timeout=0.4, tries=3)
     except ProtocolError as error:
@@ -177,9 +205,9 @@ def _why_no_sudo() -> str:
     if os.geteuid() == 0:
         return ""
     user = pwd.getpwuid(os.geteuid()).pw_name
-    # As the controller asks sudo for it: sudo compares names, so a link's target would not do.
-    python = shutil.which("python3") or sys.executable
-    grant = f"grant it with a file in /etc/sudoers.d: {user} ALL=(root) NOPASSWD: {python}"
+    # As the controller asks sudo for it: sudo compares names, so another name of the same file would not do.
+    python = "python3"
+    grant = f"grant it with a file in /etc/sudoers.d: {user} ALL=(root) NOPASSWD: /usr/bin/python3"
     try:
         result = subprocess.run(
             ["sudo", "-n", "-l", python],
@@ -206,10 +234,3 @@ def _disk_free(root: Path) -> int:
     while not existing.exists():
         existing = existing.parent
     return shutil.disk_usage(str(existing)).free
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return ""

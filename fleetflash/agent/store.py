@@ -20,7 +20,7 @@ from fleetflash.agent import disk
 from fleetflash.agent.schema import STATE, LedgerEntry, SchemaError, Transaction, from_json, to_json
 
 #: Old transactions that are kept for the record.
-KEPT_TRANSACTIONS = 50
+KEPT_TRANSACTIONS = 20
 
 
 class StoreError(Exception):
@@ -88,10 +88,6 @@ class Store:
     def image(self, sha256: str) -> Path:
         return self.root / "images" / f"{sha256}.bin"
 
-    def images(self) -> List[str]:
-        """Return the hashes that image files claim by their names; whoever writes one to a board checks it first."""
-        return sorted(path.stem for path in self.root.glob("images/*.bin"))
-
     def read_image(self, sha256: str) -> bytes:
         """Return an image's bytes; raises ``StoreError`` when they are not those that the hash names."""
         path = self.image(sha256)
@@ -107,7 +103,10 @@ class Store:
         return Journal(self.transaction_directory(transaction_id) / "journal.jsonl")
 
     def write_transaction(self, transaction: Transaction) -> None:
-        disk.write_json(self.transaction_directory(transaction.id) / "transaction.json", to_json(transaction))
+        directory = self.transaction_directory(transaction.id)
+        # Counted by the host: the clocks of two controllers, or of a host that boots without one, can't order them.
+        disk.write_json(directory / "sequence.json", 1 + max(self._sequences().values(), default=0))
+        disk.write_json(directory / "transaction.json", to_json(transaction))
 
     def read_transaction(self, transaction_id: str) -> Transaction:
         path = self.transaction_directory(transaction_id) / "transaction.json"
@@ -125,14 +124,31 @@ class Store:
         return str(value.get("controller", "")) if isinstance(value, dict) else ""
 
     def newest_transaction(self) -> Optional[str]:
-        names = sorted(path.parent.name for path in self.root.glob("transactions/*/transaction.json"))
-        return names[-1] if names else None
+        sequences = self._sequences()
+        return max(sequences, key=lambda name: (sequences[name], name)) if sequences else None
+
+    def unfinished(self) -> List[str]:
+        """Return the transactions that nobody has brought to an end, oldest first."""
+        sequences = self._sequences()
+        names = sorted(sequences, key=lambda name: (sequences[name], name))
+        return [name for name in names if self.read_outcome(name) is None]
+
+    def _sequences(self) -> Dict[str, int]:
+        """Return every transaction with its place in the host's order."""
+        found = {}
+        for path in self.root.glob("transactions/*/transaction.json"):
+            sequence = disk.read_json(path.parent / "sequence.json")
+            found[path.parent.name] = sequence if isinstance(sequence, int) else 0
+        return found
+
+    def outcome_path(self, transaction_id: str) -> Path:
+        return self.transaction_directory(transaction_id) / "outcome.json"
 
     def write_outcome(self, transaction_id: str, outcome: Dict[str, Any]) -> None:
-        disk.write_json(self.transaction_directory(transaction_id) / "outcome.json", outcome)
+        disk.write_json(self.outcome_path(transaction_id), outcome)
 
     def read_outcome(self, transaction_id: str) -> Optional[Dict[str, Any]]:
-        value = disk.read_json(self.transaction_directory(transaction_id) / "outcome.json")
+        value = disk.read_json(self.outcome_path(transaction_id))
         return value if isinstance(value, dict) else None
 
     def mark_reported(self, transaction_id: str) -> None:
@@ -169,20 +185,19 @@ class Store:
         disk.remove(self.root / "attention" / f"{board}.json")
 
     def prune(self) -> None:
-        """Forget the oldest transactions, and images that neither a board nor a kept transaction names."""
-        directories = sorted((self.root / "transactions").glob("*"))
-        for directory in directories[:-KEPT_TRANSACTIONS]:
-            for path in directory.iterdir():
+        """Forget the oldest transactions that ended, and images that neither a board nor a kept transaction names."""
+        sequences = self._sequences()
+        ended = [name for name in sorted(sequences, key=lambda n: sequences[n]) if self.read_outcome(name) is not None]
+        for name in ended[:-KEPT_TRANSACTIONS]:
+            for path in self.transaction_directory(name).iterdir():
                 path.unlink()
-            directory.rmdir()
+            self.transaction_directory(name).rmdir()
         named: Set[str] = set()
-        for path in list(self.root.glob("transactions/*/transaction.json"))[-KEPT_TRANSACTIONS:]:
+        for path in [*self.root.glob("transactions/*/transaction.json"), *self.root.glob("boards/*.json")]:
             named.update(_image_hashes(disk.read_json(path)))
-        for path in self.root.glob("boards/*.json"):
-            named.update(_image_hashes(disk.read_json(path)))
-        for sha256 in self.images():
-            if sha256 not in named:
-                disk.remove(self.image(sha256))
+        for image in self.root.glob("images/*.bin"):
+            if image.stem not in named:
+                disk.remove(image)
 
 
 def _image_hashes(value: Any) -> Iterator[str]:

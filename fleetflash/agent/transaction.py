@@ -1,17 +1,19 @@
 """All boards of one Klipper host, written while Klipper is stopped once, with a way back from every step.
 
-The order never changes: check what the plan saw → raise the guard → stop Klipper → per board: bootloader, identity,
-journal, erase, program, verify, reset → lower the busy flag and start Klipper → check what really runs → commit. A
-failure anywhere restores; a death anywhere leaves the rest to ``settle``, which reads the journal.
+The order never changes: check what the plan saw → raise the guard → look once more whether it prints → stop Klipper →
+per board: bootloader, identity, journal, erase, program, verify, reset → take back what failed → start Klipper → check
+what really runs → take back what does not → commit. A death anywhere leaves the rest to ``settle``.
 """
 
+import sys
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, Set
+from typing import Any, Callable, Dict, List, Optional, Set
 
 from fleetflash.agent import devices, guard, klippy, systemd
 from fleetflash.agent.board import BoardOnPort, OpenPort, WrongFirmwareError, differences
 from fleetflash.agent.events import EventWriter, path_for
+from fleetflash.agent.history import downtime, restored_boards, uids, unsettled, verified_boards
 from fleetflash.agent.lease import LeaseError, lend_port
 from fleetflash.agent.port import PortError
 from fleetflash.agent.ports import holders
@@ -23,18 +25,15 @@ from fleetflash.agent.store import Store, StoreError
 #: What a board, its port or its disk can do wrong; anything else is a bug and is left to ``settle``.
 BOARD_ERRORS = (ProtocolError, PortError, StoreError, LeaseError, WrongFirmwareError, OSError)
 
-COMMITTED, RESTORED, REFUSED, FAILED, NEEDS_ATTENTION = (
-    "committed",
-    "restored",
-    "refused",
-    "failed",
-    "needs-attention",
-)
-
+COMMITTED, RESTORED, REFUSED, FAILED, NEEDS_ATTENTION = "committed", "restored", "refused", "failed", "needs-attention"
 
 #: A board that resists its way back is tried again: a power dip or a replugged cable passes.
 RESTORE_ATTEMPTS = 4
 RESTORE_PAUSE = 2.0
+#: What the ledger says of a board from its first erased byte until its next commit or restore.
+UNFINISHED = "unfinished"
+#: Without these in the journal nothing may go on; of all others the work is worth more than the record.
+ESSENTIAL_STEPS = ("begin", "guarded", "writing", "committed")
 
 
 class RefusalError(Exception):
@@ -53,55 +52,66 @@ class Runner:
         self.boards: Dict[str, BoardOnPort] = {
             board.name: BoardOnPort(board, open_port) for board in transaction.boards
         }
-        self.results: Dict[str, Dict[str, object]] = {
+        self.results: Dict[str, Dict[str, Any]] = {
             board.name: {"result": "untouched", "detail": ""} for board in transaction.boards
         }
-        self.uids: Dict[str, str] = {}
         self._settling = False
 
     # The transaction
 
     def run(self) -> str:
-        """Bring every board to its wanted image, or everything back; return the outcome."""
+        """Bring every board to its wanted image, or back; return the outcome."""
         self._log("begin")
+        guard.forget_stopped()
         try:
             self._check_preconditions()
+            guard.raise_guard(self.transaction, self.agent)
+            self._log("guarded")
+            self._check_printer()
         except RefusalError as error:
             return self._finish(REFUSED, str(error))
-        guard.raise_guard(self.transaction, self.agent)
-        self._log("guarded")
         self._stop_service()
         failed = self._write_boards()
-        if not failed or (self.transaction.policy == "compatible" and len(failed) < len(self.boards)):
-            failed.update(self._start_and_check(set(self.boards) - set(failed)))
-        if not failed:
-            return self._commit(set(self.boards))
-        return self._take_back(failed)
+        stuck = self._restore_failed(failed)
+        wrong = self._start_and_check(unsettled(self.journal.read()) - set(failed))
+        if wrong:
+            failed.update(wrong)
+            stuck |= self._restore_failed(wrong)
+            self._start_and_check(set())
+        return self._conclude(failed, stuck)
 
     def settle(self) -> str:
-        """Bring the host to rest after a death: finish what was committed, take back what was not."""
+        """Bring the host to rest after a death: finish what was committed, take back what was not.
+
+        Returns the outcome; empty when a print runs by now, which nothing may stop.
+        """
         self._settling = True
         outcome = self.store.read_outcome(self.transaction.id)
         if outcome is not None:
             guard.lower_guard(self.transaction)
             return str(outcome.get("outcome", ""))
         entries = self.journal.read()
-        steps = {entry["step"] for entry in entries}
-        for entry in entries:
-            if entry["step"] == "writing":
-                self.uids[str(entry["board"])] = str(entry.get("uid", ""))
-        if "committed" in steps:
-            return self._commit({str(e["board"]) for e in entries if e["step"] == "committed"})
-        if "guarded" not in steps:
-            guard.lower_guard(self.transaction)
+        committed = [entry for entry in entries if entry["step"] == "committed"]
+        if committed:
+            return self._commit(set(committed[-1]["boards"]))
+        if not any(entry["step"] == "guarded" for entry in entries):
             return self._finish(REFUSED, "interrupted before anything was touched; run again")
+        for name in restored_boards(entries):
+            self.results[name].update(result=RESTORED, detail="interrupted while it was being written")
+        status = self._klippy_status()
+        if status is not None and _prints(status):
+            return ""
+        interrupted = unsettled(entries)
+        if status is not None and interrupted and self._all_run_what_was_verified(interrupted, status, entries):
+            return self._commit(interrupted)
         self._log("settling")
-        interrupted = dict.fromkeys(_unsettled(entries), "interrupted while it was being written")
-        if not interrupted:
-            self._leave_bootloaders()
-            self._start_service()
-            return self._finish(RESTORED, "interrupted before any board was written; Klipper is as it was")
-        return self._take_back(interrupted)
+        failed = dict.fromkeys(interrupted, "interrupted while it was being written")
+        stuck = self._restore_failed(failed)
+        self._leave_bootloaders()
+        self._start_service()
+        if not failed and not restored_boards(entries):
+            return self._finish(FAILED, "interrupted before any board was written; run again")
+        return self._conclude(failed or {"": "interrupted"}, stuck)
 
     # Before anything is touched
 
@@ -116,20 +126,16 @@ class Runner:
         ports = devices.list_ports({})
         for board in transaction.boards:
             self._check_board(board, ports, int(facts.get("MainPID") or 0))
-        if active:
-            self._check_printer()
+        self._check_printer()
 
     def _check_board(self, board: BoardTransaction, ports: List[PortFacts], klippy_pid: int) -> None:
         found = devices.candidates(board.port, ports)
         if found != [board.device]:
-            raise RefusalError(
-                f"{board.name}: {board.port} now is {' and '.join(found) or 'absent'}, the plan saw {board.device}"
-            )
+            now = " and ".join(found) or "absent"
+            raise RefusalError(f"{board.name}: {board.port} now is {now}, the plan saw {board.device}; run again")
         for pid, command in holders(board.device):
             if pid != klippy_pid:
-                raise RefusalError(
-                    f"{board.name}: {board.device} is held by process {pid} ({command}); end it, then run again"
-                )
+                raise RefusalError(f"{board.name}: {board.device} is held by process {pid} ({command}); end it")
         images = [board.wanted] if board.placement == "host" else []
         for image in images + ([board.way_back] if board.way_back else []):
             try:
@@ -142,13 +148,15 @@ class Runner:
 
     def _check_printer(self) -> None:
         """Ask klippy again just before it is stopped: is it printing, does it still run what the plan saw?"""
+        if not self.transaction.was_active:
+            return
         try:
             status = klippy.status(self.transaction.socket)
         except klippy.KlippyError as error:
             if not self.transaction.was_ready:
-                return  # the plan knew that klippy doesn't answer and was told to go on
+                return  # it was in error and can't print
             raise RefusalError(f"klippy no longer answers, so it may be printing: {error}") from error
-        if status.print_state in ("printing", "paused") or status.paused:
+        if _prints(status):
             raise RefusalError(
                 f"a print has begun since the plan was made (state {status.print_state}); run again later"
             )
@@ -180,9 +188,9 @@ class Runner:
         name = board.board.name
         started = time.monotonic()
         self._log("entering", board=name)
-        with board.in_bootloader(self._ask(name)) as session:
-            self.uids[name] = session.uid
+        with board.in_bootloader(self._ask(name), board.board.uid) as session:
             self._log("writing", board=name, uid=session.uid, sha256=image.sha256)
+            self._record(board.board, None, session.uid)
             session.unprotect_if_asked(self._ask(name))
             if board.board.placement == "controller":
                 lend_port(session, self.transaction.id, image, self.events)
@@ -193,25 +201,23 @@ class Runner:
         self.results[name]["seconds"] = round(time.monotonic() - started, 2)
 
     def _start_and_check(self, names: Set[str]) -> Dict[str, str]:
-        """Start Klipper as it was and return, of the boards ``names``, those that don't run what was written."""
+        """Start Klipper as it was; return, of the boards ``names``, those that don't run what was written."""
         self._start_service()
-        checked = [
-            self.boards[name].board for name in sorted(names) if self._checked_by_klippy(self.boards[name].board)
-        ]
-        if not checked:
+        if not self.transaction.was_ready:
             return {}
         self._log("checking")
+        boards = [self.boards[name].board for name in sorted(names) if self._checked_by_klippy(self.boards[name].board)]
         try:
             status = klippy.wait_until_ready(self.transaction.socket, self.transaction.ready_seconds)
         except klippy.KlippyError as error:
-            return {board.name: str(error) for board in checked}
+            return {board.name: str(error) for board in boards}
         self._log("ready")
         failed = {}
-        for board in checked:
+        for board in boards:
             found = status.mcus.get(board.klippy_mcu or "")
             difference = differences(found, board.wanted) if found else f"klippy knows no MCU {board.klippy_mcu!r}"
             if difference:
-                failed[board.name] = f"{board.name} on {board.device}: {difference}"
+                failed[board.name] = f"{board.name} on {board.port}: {difference}"
         return failed
 
     def _checked_by_klippy(self, board: BoardTransaction) -> bool:
@@ -219,31 +225,53 @@ class Runner:
 
     # The way back
 
-    def _take_back(self, failed: Dict[str, str]) -> str:
-        """Restore what was written, as the policy says, and let Klipper run again; return the outcome."""
-        written = _unsettled(self.journal.read())
-        restore = written if self.transaction.policy == "exact" else written & set(failed)
+    def _restore_failed(self, failed: Dict[str, str]) -> Set[str]:
+        """Take back what was written of ``failed``, and with policy ``exact`` everything; return what resisted."""
+        if not failed:
+            return set()
         for name, error in failed.items():
-            self.results[name].update(result="failed", detail=error)
-        stuck: Set[str] = set()
+            self.results[name].update(result=FAILED, detail=error)
+        written = unsettled(self.journal.read())
+        restore = written if self.transaction.policy == "exact" else written & set(failed)
         if restore:
             self._stop_service()
-            stuck = {name for name in sorted(restore) if not self._restore(name, failed.get(name, ""))}
+        stuck = {name for name in sorted(restore) if not self._restore(name, failed.get(name, ""))}
         self._leave_bootloaders()
-        self._start_service()
-        detail = "; ".join(failed.values())
-        if self.transaction.was_ready and not self._settling:
+        return stuck
+
+    def _restore(self, name: str, reason: str) -> bool:
+        """Write a board's way back and check it; a board without one, or that fails, is latched for a person."""
+        problem = ""
+        for attempt in range(1, RESTORE_ATTEMPTS + 1):
+            self._log("restoring", board=name, attempt=attempt)
             try:
-                klippy.wait_until_ready(self.transaction.socket, self.transaction.ready_seconds)
-                self._log("ready")
-            except klippy.KlippyError as error:
-                detail += f"; after that, {error}"
-        good = written - restore
-        if good and not stuck:
-            self._record(good)
-        if stuck:
-            return self._finish(NEEDS_ATTENTION, detail)
-        return self._finish(RESTORED if restore else FAILED, detail)
+                self._write_way_back(self.boards[name])
+            except BOARD_ERRORS as error:
+                problem = str(error)
+                self._log("restore-failed", board=name, error=problem)
+                if isinstance(error, (WrongChipError, StoreError)):
+                    break  # nothing of this changes by itself
+                time.sleep(RESTORE_PAUSE)
+            else:
+                self._log("restored", board=name)
+                self._record(self.boards[name].board, self.boards[name].board.way_back, self._uid(name))
+                self.results[name].update(result=RESTORED, detail=reason or "taken back with its neighbours")
+                return True
+        detail = f"{problem}. First failure: {reason or 'none'}"
+        self.store.write_attention(name, detail)
+        self.results[name].update(result=NEEDS_ATTENTION, detail=detail)
+        return False
+
+    def _write_way_back(self, board: BoardOnPort) -> None:
+        name, way_back = board.board.name, board.board.way_back
+        if way_back is None:
+            raise StoreError(f"{name}: no way back was recorded for this board")
+        # The very board that was half written, not whichever has its port now.
+        with board.in_bootloader(self._ask(name), self._uid(name)) as session:
+            session.unprotect_if_asked(self._ask(name))
+            session.write(self.store.read_image(way_back.sha256), self._progress(name))
+            session.programmer.reset()
+        board.check_runs(way_back)
 
     def _leave_bootloaders(self) -> None:
         """A board that was brought into its bootloader and not written must not be left there."""
@@ -257,96 +285,117 @@ class Runner:
             except BOARD_ERRORS as error:
                 self._log("leave-failed", board=name, error=str(error))
 
-    def _restore(self, name: str, reason: str) -> bool:
-        """Write a board's way back and check it; a board without one, or that fails, is latched for a person."""
-        for attempt in range(1, RESTORE_ATTEMPTS + 1):
-            self._log("restoring", board=name, attempt=attempt)
-            try:
-                self._write_way_back(self.boards[name])
-            except BOARD_ERRORS as error:
-                problem = str(error)
-                self._log("restore-failed", board=name, error=problem)
-                if isinstance(error, (WrongChipError, StoreError)):
-                    break  # nothing of this changes by itself
-                time.sleep(RESTORE_PAUSE)
-            else:
-                self._log("restored", board=name)
-                self.results[name].update(result=RESTORED, detail=reason or "taken back with its neighbours")
-                return True
-        detail = f"{problem}. First failure: {reason or 'none'}"
-        self.store.write_attention(name, detail)
-        self.results[name].update(result=NEEDS_ATTENTION, detail=detail)
-        return False
-
-    def _write_way_back(self, board: BoardOnPort) -> None:
-        name, way_back = board.board.name, board.board.way_back
-        if way_back is None:
-            raise StoreError(f"{name}: no way back was recorded for this board")
-        with board.in_bootloader(self._ask(name)) as session:
-            session.unprotect_if_asked(self._ask(name))
-            session.write(self.store.read_image(way_back.sha256), self._progress(name))
-            session.programmer.reset()
-        board.check_runs(way_back)
+    def _uid(self, name: str) -> str:
+        return self.boards[name].board.uid or uids(self.journal.read()).get(name, "")
 
     # The service
 
     def _stop_service(self) -> None:
         guard.hold()
         if systemd.is_active(self.transaction.service):
+            guard.mark_stopped()
             self._log("stopping")
             systemd.stop(self.transaction.service)
-        self._log("stopped")
+            self._log("stopped")
 
     def _start_service(self) -> None:
         guard.release()
         if not self.transaction.was_active:
             return
         self._log("starting")
-        # At boot the settle unit is ordered before Klipper: waiting for it here would wait for ourselves.
-        systemd.start(self.transaction.service, wait=not self._settling)
+        try:
+            # At boot the settle unit is ordered before Klipper: waiting for it here would wait for ourselves.
+            systemd.start(self.transaction.service, wait=not self._settling)
+        except systemd.SystemdError as error:
+            # The unit's own failure, or a host that shuts down; what comes after it must still be done.
+            self._log("start-failed", error=str(error))
+
+    def _klippy_status(self) -> Optional[klippy.Status]:
+        """What klippy says while it runs; ``None`` while it is stopped or silent."""
+        if not systemd.is_active(self.transaction.service):
+            return None
+        try:
+            return klippy.status(self.transaction.socket)
+        except klippy.KlippyError:
+            return None
+
+    def _all_run_what_was_verified(self, names: Set[str], status: klippy.Status, entries: List[Dict[str, Any]]) -> bool:
+        """Whether klippy is ready with the new firmware on every board of ``names``, each verified before the death."""
+        if status.state != "ready" or not names <= verified_boards(entries):
+            return False
+        for name in names:
+            board = self.boards[name].board
+            found = status.mcus.get(board.klippy_mcu or "")
+            if found is None or differences(found, board.wanted):
+                return False
+        return True
 
     # The end
 
+    def _conclude(self, failed: Dict[str, str], stuck: Set[str]) -> str:
+        """Commit what stands, and say how it ended."""
+        standing = unsettled(self.journal.read()) - stuck - set(failed)
+        if not failed:
+            return self._commit(standing)
+        if standing:
+            self._enter(standing)
+        detail = "; ".join(failed.values())
+        if stuck:
+            return self._finish(NEEDS_ATTENTION, detail)
+        restored = any(result["result"] == RESTORED for result in self.results.values())
+        return self._finish(RESTORED if restored else FAILED, detail)
+
     def _commit(self, names: Set[str]) -> str:
-        for name in sorted(names):
-            self._log("committed", board=name)
-        self._record(names)
+        self._log("committed", boards=sorted(names))
+        self._enter(names)
         return self._finish(COMMITTED, "")
 
-    def _record(self, names: Set[str]) -> None:
-        """Enter what the boards now run into the host's ledger."""
+    def _enter(self, names: Set[str]) -> None:
+        """Enter boards that run what was wanted into the host's ledger."""
         for name in sorted(names):
-            board = self.boards[name].board
-            entry = LedgerEntry(
-                artifact=board.wanted.artifact,
-                image_sha256=board.wanted.sha256,
-                version=board.wanted.version,
-                transaction=self.transaction.id,
-                chip=board.chip,
-                uid=self.uids.get(name, ""),
-                committed_at=round(time.time(), 3),
-            )
-            self.store.write_ledger(name, entry)
+            self._record(self.boards[name].board, self.boards[name].board.wanted, self._uid(name))
             self.store.clear_attention(name)
-            self.results[name].update(result="flashed")
+            self.results[name].update(result="flashed", detail="")
+
+    def _record(self, board: BoardTransaction, image: Optional[Image], uid: str) -> None:
+        """Write a board's ledger entry; without an image it says unfinished, and names the way back."""
+        known_good = image or board.way_back
+        entry = LedgerEntry(
+            artifact=known_good.artifact if known_good else "",
+            image_sha256=image.sha256 if image else UNFINISHED,
+            version=image.version if image else "",
+            transaction=self.transaction.id,
+            chip=board.chip,
+            uid=uid,
+            committed_at=round(time.time(), 3),
+        )
+        self.store.write_ledger(board.name, entry)
 
     def _finish(self, outcome: str, detail: str) -> str:
         record = {
             "outcome": outcome,
             "detail": detail,
-            "downtime": _downtime(self.journal.read()),
+            "downtime": downtime(self.journal.read()),
             "boards": self.results,
             "ended_at": round(time.time(), 3),
         }
         self.store.write_outcome(self.transaction.id, record)
         guard.lower_guard(self.transaction)
         self._log("end", outcome=outcome)
+        self.store.prune()
         return outcome
 
     # What others see
 
-    def _log(self, step: str, **details: object) -> None:
-        self.events.write(self.journal.append(step, **details))
+    def _log(self, step: str, **details: Any) -> None:
+        try:
+            entry = self.journal.append(step, **details)
+        except OSError as error:
+            if step in ESSENTIAL_STEPS and not self._settling:
+                raise
+            print(f"journal: {step} {details}: {error}", file=sys.stderr)
+            entry = {"step": step, **details}
+        self.events.write(entry)
 
     def _ask(self, name: str) -> Ask:
         def ask(gesture: str, seconds: float) -> None:
@@ -361,22 +410,5 @@ class Runner:
         return phase
 
 
-def _unsettled(entries: List[Dict[str, object]]) -> Set[str]:
-    """Return the boards whose flash was touched and not restored since."""
-    touched: Set[str] = set()
-    for entry in entries:
-        if entry["step"] == "writing":
-            touched.add(str(entry["board"]))
-        elif entry["step"] == "restored":
-            touched.discard(str(entry["board"]))
-    return touched
-
-
-def _downtime(entries: List[Dict[str, object]]) -> float:
-    """Return for how many seconds the journal says that Klipper was away: from the first stop to the last start.
-
-    Where klippy was asked whether it is ready, it counts as away until it was.
-    """
-    stops = [float(str(entry["time"])) for entry in entries if entry["step"] == "stopping"]
-    starts = [float(str(entry["time"])) for entry in entries if entry["step"] in ("starting", "ready")]
-    return round(starts[-1] - stops[0], 2) if stops and starts else 0.0
+def _prints(status: klippy.Status) -> bool:
+    return status.print_state in ("printing", "paused") or status.paused

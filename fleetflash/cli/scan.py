@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
         user, _, host = name.rpartition("@")
         try:
             with connect(host, user or None, ssh_config=arguments.ssh_config) as connection:
-                snapshot = take(connection.transport, host, SnapshotRequest([], scan=True))
+                snapshot = take(connection.transport, host, SnapshotRequest([]))
         except LinkError as error:
             print(f"fleetflash scan: {error}", file=sys.stderr)
             failures += 1

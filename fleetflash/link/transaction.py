@@ -42,8 +42,8 @@ class TransactionClient:
     def start(self, transaction: Transaction, read_image: Callable[[str], bytes]) -> None:
         """Upload what the host lacks and start the transaction.
 
-        ``read_image`` gives an image's bytes by their sha256. Raises ``TransactionRefusedError`` when the host
-        declines, ``LinkError`` when the link is lost; in either case nothing was touched.
+        ``read_image`` gives an image's bytes by their sha256. Raises ``TransactionRefusedError`` when the host declines
+        (nothing was touched), and another ``LinkError`` when the link is lost: then only the host knows.
         """
         self.session.send({"type": "transaction", "transaction": to_json(transaction)})
         for sha256 in self._expect("want", 120.0)["sha256"]:

@@ -7,14 +7,15 @@ from typing import Any
 import gevent
 from pyinfra import host, logger
 from pyinfra.api import FunctionCommand, operation
+from pyinfra.api.exceptions import ConnectError
 
 from fleetflash.boards import read_duration
 from fleetflash.facts.decision import decide, transport
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
-from fleetflash.link.errors import LinkError
+from fleetflash.link.errors import LinkError, PythonError, SudoError
 from fleetflash.link.session import AgentSession
-from fleetflash.link.transaction import TransactionClient
+from fleetflash.link.transaction import TransactionClient, TransactionRefusedError
 from fleetflash.plan import Action, HostPlan, hold_back
 from fleetflash.report import run as report
 from fleetflash.report.progress import Progress
@@ -78,9 +79,12 @@ def reconcile(state: Any, host: Any, plan: HostPlan, patience: float) -> bool:
     """
     progress = Progress(host)
     if plan.unreported is not None:
-        outcome = _follow_to_end(host, plan.unreported.id, progress)
-        if outcome is not None:
-            progress.outcome(f"transaction {plan.unreported.id} of an earlier run", outcome)
+        earlier = _follow_to_end(host, plan.unreported.id, progress)
+        progress.outcome(f"transaction {plan.unreported.id} of an earlier run", earlier)
+        if earlier["outcome"] == "refused":
+            plan = hold_back(plan, str(earlier["detail"]))
+            report.current(state).add_outcome(plan, None)
+            return True
         plan = decide(host)
     deadline = time.monotonic() + patience
     while plan.actions(Action.DEFER) and time.monotonic() < deadline:
@@ -89,7 +93,12 @@ def reconcile(state: Any, host: Any, plan: HostPlan, patience: float) -> bool:
         plan = decide(host)
     outcome = None
     if plan.transaction is not None:
-        outcome = _run(host, plan, progress)
+        try:
+            outcome = _run(host, plan, progress)
+        except Exception as error:  # whatever it is, this host's outcome must appear in the table
+            logger.debug(f"{host.print_prefix}{error!r}", exc_info=True)
+            detail = f"{type(error).__name__}: {error}; run again to see the outcome"
+            outcome = {"outcome": "unknown", "detail": detail, "boards": {}}
     report.current(state).add_outcome(plan, outcome)
     for board in plan.actions(Action.REFUSE, Action.OFFLINE):
         logger.error(f"{host.print_prefix}{board.name}: {board.reason}")
@@ -106,31 +115,27 @@ def _run(host: Any, plan: HostPlan, progress: Progress) -> dict[str, Any]:
     def read_image(sha256: str) -> bytes:
         return store.read_file(plan.artifacts[sha256])
 
-    started = False
     try:
         with AgentSession(transport(host), host.name, ["run"], sudo=True) as session:
             client = TransactionClient(session, host.name, progress.event)
             client.start(transaction, read_image)
-            started = True
             report.current(host.state).add_transaction(plan)
             outcome = client.follow(transaction, read_image)
-    except (LinkError, FirmwareError) as error:
+    except (TransactionRefusedError, SudoError, PythonError, FirmwareError) as error:
         logger.error(f"{host.print_prefix}{error}")
-        if not started:
-            return {"outcome": "refused", "detail": str(error), "boards": {}}
-        logger.warning(f"{host.print_prefix}the transaction goes on without this controller; reconnecting")
-        outcome = _follow_to_end(host, transaction.id, progress) or {
-            "outcome": "unknown",
-            "detail": f"the link was lost for {RECONNECT_SECONDS:g} s; run again to see the outcome",
-            "boards": {},
-        }
+        return {"outcome": "refused", "detail": str(error), "boards": {}}
+    except LinkError as error:
+        # Whether it had begun is for the host to say.
+        logger.warning(f"{host.print_prefix}{error}; a transaction goes on without this controller; reconnecting")
+        outcome = _follow_to_end(host, transaction.id, progress)
     progress.outcome("transaction", outcome)
     return outcome
 
 
-def _follow_to_end(host: Any, transaction_id: str, progress: Progress) -> dict[str, Any] | None:
-    """Reconnect until the host tells how a transaction ended; ``None`` when it can't be reached in time."""
+def _follow_to_end(host: Any, transaction_id: str, progress: Progress) -> dict[str, Any]:
+    """Reconnect until the host tells how a transaction ended, or that it never began there."""
     deadline = time.monotonic() + RECONNECT_SECONDS
+    problem = ""
     while time.monotonic() < deadline:
         try:
             if not _is_connected(host):
@@ -140,10 +145,13 @@ def _follow_to_end(host: Any, transaction_id: str, progress: Progress) -> dict[s
                 client = TransactionClient(session, host.name, progress.event)
                 client.join(transaction_id)
                 return client.follow(None, lambda sha256: b"")
-        except Exception as error:  # pyinfra's and paramiko's own errors have no common base
-            logger.debug(f"{host.print_prefix}{error}")
+        except (TransactionRefusedError, SudoError, PythonError) as error:
+            return {"outcome": "refused", "detail": str(error), "boards": {}}
+        except (LinkError, ConnectError) as error:
+            problem = str(error)
             gevent.sleep(2)
-    return None
+    detail = f"the link was lost for {RECONNECT_SECONDS:g} s ({problem}); run again to see the outcome"
+    return {"outcome": "unknown", "detail": detail, "boards": {}}
 
 
 def _is_connected(host: Any) -> bool:

@@ -37,13 +37,13 @@ def outcome_rows(plan: HostPlan, outcome: dict[str, Any] | None) -> list[Row]:
 
 def _with_outcome(row: Row, board: BoardPlan, outcome: dict[str, Any]) -> Row:
     result = dict(outcome.get("boards", {})).get(board.name, {})
-    word, detail = str(result.get("result", "failed")), str(result.get("detail", ""))
+    word, detail = str(result.get("result", "untouched")), str(result.get("detail", ""))
     if word == "untouched":
         word = "refused" if outcome.get("outcome") == "refused" else "failed"
         detail = detail or str(outcome.get("detail", "")) or "not reached"
-    running = {"flashed": row.wanted, "restored": board.way_back.version if board.way_back else ""}.get(
-        word, row.running
-    )
+    former = board.way_back.version if board.way_back else ""
+    known = {"flashed": row.wanted, "restored": former, "needs-attention": "unknown"}
+    running = "unknown" if outcome.get("outcome") == "unknown" else known.get(word, row.running)
     return dataclasses.replace(
         row,
         outcome=word,

@@ -18,6 +18,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     if os.geteuid() != 0 or not shutil.which("systemd-nspawn"):
         pytest.skip("needs root and systemd-container")
     directory: Path = tmp_path_factory.mktemp("fleet")
-    with Lab.up("test-fleet", default_hosts(8), "10.78.0", wait_klippy=60.0) as lab:
+    # Two test runs at once need labs of their own.
+    name, subnet = os.environ.get("FLEETFLASH_TEST_LAB", "test-fleet=10.78.0").split("=")
+    with Lab.up(name, default_hosts(8), subnet, wait_klippy=60.0) as lab:
         yield Fleet(lab, directory)
     assert leftovers(lab.layout) == []

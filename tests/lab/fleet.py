@@ -161,6 +161,15 @@ def wait_settled(host: Host, seconds: float = 90.0) -> None:
         time.sleep(0.2)
 
 
+def wait_outcome(host: Host, seconds: float = 120.0) -> None:
+    """Wait until the newest transaction has an outcome: after a power cut, the boot settles it."""
+    newest = "ls -d /var/lib/fleetflash/transactions/*/ | tail -n 1"
+    deadline = time.monotonic() + seconds
+    while host.run(f"test -e $({newest})outcome.json").returncode:
+        assert time.monotonic() < deadline, f"{host.name}: the transaction has no outcome"
+        time.sleep(0.3)
+
+
 def journal(host: Host) -> list[dict[str, Any]]:
     """Return the newest transaction's journal."""
     newest = "ls -d /var/lib/fleetflash/transactions/*/ | tail -n 1"

@@ -8,7 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 from fleetflash.lab.host import Host
-from tests.lab.fleet import FACTORY, WANTED, Fleet, flash_holds, mcu_version, outcome, strike, wait_settled
+from tests.lab.fleet import (
+    FACTORY,
+    WANTED,
+    Fleet,
+    flash_holds,
+    mcu_version,
+    outcome,
+    strike,
+    wait_outcome,
+    wait_settled,
+)
 from tests.lab.matrix import COMMITTED, RESTORED, UNTOUCHED, Cell
 
 #: No run may take longer than this, in seconds.
@@ -42,6 +52,7 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
 def _judge(fleet: Fleet, host: Host, expected: str, former: str, wanted: str) -> str:
     """Compare a host at rest with what was written down."""
     wait_settled(host)
+    wait_outcome(host)
     came = str(outcome(host)["outcome"])
     if OUTCOMES.get(came, came) != expected:
         return f"expected {expected}, came {came}: {outcome(host)['detail']}"

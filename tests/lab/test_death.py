@@ -12,7 +12,18 @@ from dataclasses import dataclass
 import pytest
 
 from fleetflash.lab.host import Host
-from tests.lab.fleet import FACTORY, WANTED, Fleet, flash_holds, journal, mcu_version, outcome, strike, wait_settled
+from tests.lab.fleet import (
+    FACTORY,
+    WANTED,
+    Fleet,
+    flash_holds,
+    journal,
+    mcu_version,
+    outcome,
+    strike,
+    wait_outcome,
+    wait_settled,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -114,7 +125,7 @@ def test_former_firmware_and_klipper_are_back_when_the_agent_is_killed(fleet: Fl
         host.wait_klippy("ready", 60.0)
         if finished.code != 1:
             return f"exit code {finished.code}: {finished.output}"
-        if outcome(host)["outcome"] != "restored":
+        if outcome(host)["outcome"] != ("failed" if command == "identify" else "restored"):
             return f"outcome {outcome(host)}"
         if mcu_version(host) != FACTORY:
             return f"runs {mcu_version(host)}"
@@ -149,6 +160,7 @@ def test_host_that_lost_its_power_restores_before_klipper_starts(fleet: Fleet) -
     run.kill()
     run.wait()
     host.start()
+    wait_outcome(host)
     host.wait_klippy("ready", 90.0)
     assert outcome(host)["outcome"] == "restored"
     assert mcu_version(host) == FACTORY

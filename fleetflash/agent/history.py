@@ -1,0 +1,46 @@
+"""What a journal says: pure readings of its entries."""
+
+from typing import Any, Dict, List, Set
+
+Entries = List[Dict[str, Any]]
+
+
+def unsettled(entries: Entries) -> Set[str]:
+    """Return the boards whose flash was touched and not restored since."""
+    touched: Set[str] = set()
+    for entry in entries:
+        if entry["step"] == "writing":
+            touched.add(str(entry["board"]))
+        elif entry["step"] == "restored":
+            touched.discard(str(entry["board"]))
+    return touched
+
+
+def restored_boards(entries: Entries) -> Set[str]:
+    return {str(entry["board"]) for entry in entries if entry["step"] == "restored"} - unsettled(entries)
+
+
+def verified_boards(entries: Entries) -> Set[str]:
+    """Return the boards whose last write was verified."""
+    verified: Set[str] = set()
+    for entry in entries:
+        if entry["step"] == "verified":
+            verified.add(str(entry["board"]))
+        elif entry["step"] in ("writing", "restoring"):
+            verified.discard(str(entry["board"]))
+    return verified
+
+
+def uids(entries: Entries) -> Dict[str, str]:
+    """Return the unique id that each written board had."""
+    return {str(entry["board"]): str(entry.get("uid", "")) for entry in entries if entry["step"] == "writing"}
+
+
+def downtime(entries: Entries) -> float:
+    """Return for how many seconds Klipper was away: from the first stop to the last start.
+
+    Where klippy was asked whether it is ready, it counts as away until it was.
+    """
+    stops = [float(entry["time"]) for entry in entries if entry["step"] == "stopping"]
+    starts = [float(entry["time"]) for entry in entries if entry["step"] in ("starting", "ready")]
+    return round(starts[-1] - stops[0], 2) if stops and starts else 0.0
