@@ -1,0 +1,91 @@
+"""Builders of desired and observed state for tests of the plan: a healthy printer, to be changed field by field."""
+
+import dataclasses
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+from fleetflash.agent.schema import BoardFacts, Firmware, LedgerEntry, PortFacts, ServiceFacts, Snapshot
+from fleetflash.boards import Board, KlipperHost
+from fleetflash.firmware.artifact import Artifact, make_artifact
+from fleetflash.firmware.errors import ArtifactMissingError
+from fleetflash.firmware.versions import check_pin
+from fleetflash.plan import Catalogue, HostPlan, Identity, plan_host
+
+CHIP = "ch32v203c8t6"
+CONSTANTS: dict[str, int | str] = {"MCU": "ch32v203c8", "CLOCK_FREQ": 144000000}
+KLIPPY_PID = 100
+
+
+def artifact(
+    version: str, *, labels: Sequence[str] = (), name: str = "klipper", klipper: bool = True, **constants: Any
+) -> Artifact:
+    digest = f"{sum(map(ord, version + name + repr(constants))):064x}"
+    facts = {
+        "version": version,
+        "build_versions": "gcc",
+        "mcu": "ch32v203c8",
+        "constants": {**CONSTANTS, **constants},
+        "dictionary_sha256": digest,
+    }
+    return make_artifact(
+        kind="klipper" if klipper else "raw",
+        name=name,
+        version=version,
+        chip=CHIP,
+        files=({"name": "image.bin", "offset": 0, "size": 30720, "sha256": digest},),
+        klipper=facts if klipper else None,
+        labels=tuple(labels),
+        created=datetime.datetime(2026, 11, 21, tzinfo=datetime.UTC),
+    )
+
+
+OLD, NEW = artifact("v1", labels=("factory",)), artifact("v2")
+
+
+def firmware(version: str = "v1", **constants: Any) -> Firmware:
+    return Firmware("klippy", version, "gcc", {**CONSTANTS, **constants})
+
+
+def ledger(of: Artifact, uid: str = "") -> LedgerEntry:
+    return LedgerEntry(of.id, of.files[0].sha256, of.version, "t0", CHIP, uid)
+
+
+def board(name: str = "bmcu", **fields: Any) -> Board:
+    described = {"chip": CHIP, "port": f"/dev/serial/by-path/{name}", "firmware": "klipper", "firmware_version": "v2"}
+    return Board(**{"name": name, **described, **fields})
+
+
+def facts(name: str = "bmcu", device: str = "/dev/ttyUSB0", **fields: Any) -> BoardFacts:
+    return dataclasses.replace(BoardFacts(name, device, [device], firmware()), **fields)
+
+
+def service(**fields: Any) -> ServiceFacts:
+    healthy = ServiceFacts("klipper.service", "active", KLIPPY_PID, "pi", "/run/klippy.sock", "ready", "standby")
+    return dataclasses.replace(healthy, **fields)
+
+
+def snapshot(*boards: BoardFacts, **fields: Any) -> Snapshot:
+    seen = boards or (facts(),)
+    ports = [PortFacts(b.device, [], [f"/dev/serial/by-path/{b.name}"]) for b in seen if b.device]
+    healthy = Snapshot("h", "3.11", "", "", 10**10, service(), ports, {b.name: b for b in seen})
+    return dataclasses.replace(healthy, **fields)
+
+
+def plan(
+    observed: Snapshot | None = None,
+    *boards: Board,
+    artifacts: Sequence[Artifact] = (OLD, NEW),
+    **host: Any,
+) -> HostPlan:
+    """Plan a host; by default one healthy board that runs v1 and shall run v2."""
+
+    def resolve(name: str, version: object, chip: str) -> Artifact:
+        pin = check_pin(version)
+        for found in artifacts:
+            if (found.name, found.version, found.chip) == (name, pin, chip):
+                return found
+        raise ArtifactMissingError(f"no artifact {name} {pin} for {chip}")
+
+    desired = KlipperHost("printer", boards or (board(),), **host)
+    return plan_host(desired, observed or snapshot(), Catalogue(artifacts, resolve), Identity("t1", "me@here"))

@@ -1,0 +1,289 @@
+"""Everything that decides, without a host: which boards are flashed, and why the others are not."""
+
+import ast
+import dataclasses
+import itertools
+from pathlib import Path
+
+import pytest
+
+import fleetflash.plan
+from fleetflash.agent.schema import Firmware, Holder, PortFacts, TransactionFacts
+from fleetflash.plan import Action, Printer, hold_back, printer_state
+from tests.unit.observed import KLIPPY_PID, NEW, OLD, artifact, board, facts, firmware, ledger, plan, service, snapshot
+
+
+def only(host_plan: fleetflash.plan.HostPlan) -> fleetflash.plan.BoardPlan:
+    (found,) = host_plan.boards
+    return found
+
+
+def test_plan_does_no_io() -> None:
+    tree = ast.parse(Path(fleetflash.plan.__file__).read_text())
+    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    allowed = (
+        "fleetflash.agent.schema",
+        "fleetflash.boards",
+        "fleetflash.firmware.artifact",
+        "fleetflash.firmware.chips",
+    )
+    assert names <= {*allowed, "fleetflash.firmware.errors", "dataclasses", "enum", "collections.abc"}
+
+
+# What a printer is doing
+
+
+@pytest.mark.parametrize(
+    ("fields", "state"),
+    [
+        ({"active": "inactive"}, Printer.STOPPED),
+        ({"active": "failed"}, Printer.STOPPED),
+        ({"active": "activating"}, Printer.UNKNOWN),
+        ({"active": "deactivating"}, Printer.UNKNOWN),
+        ({"active": "absent"}, Printer.UNKNOWN),
+        ({"active": "unknown"}, Printer.UNKNOWN),
+        ({"klippy": ""}, Printer.UNKNOWN),
+        ({"klippy": "startup"}, Printer.ERROR),
+        ({"klippy": "error"}, Printer.ERROR),
+        ({"klippy": "shutdown"}, Printer.ERROR),
+        ({"klippy": "something new"}, Printer.UNKNOWN),
+        ({"print_state": "printing"}, Printer.PRINTING),
+        ({"print_state": "paused"}, Printer.PAUSED),
+        ({"paused": True}, Printer.PAUSED),
+        ({"print_state": "standby"}, Printer.IDLE),
+        ({"print_state": "complete"}, Printer.IDLE),
+        ({"print_state": "cancelled"}, Printer.IDLE),
+        ({"print_state": "error"}, Printer.IDLE),
+        ({"print_state": ""}, Printer.UNKNOWN),
+        ({"print_state": "something new"}, Printer.UNKNOWN),
+    ],
+)
+def test_printer_states(fields: dict[str, object], state: Printer) -> None:
+    assert printer_state(service(**fields)) is state
+
+
+def test_only_what_certainly_does_not_print_is_ever_stopped() -> None:
+    """Over every combination: a flash is planned only for a stopped, idle or broken Klipper."""
+    for active, klippy, state, paused in itertools.product(
+        ["active", "inactive", "failed", "activating", "absent"],
+        ["ready", "startup", "error", "shutdown", ""],
+        ["printing", "paused", "standby", ""],
+        [True, False],
+    ):
+        found = service(active=active, klippy=klippy, print_state=state, paused=paused)
+        action = only(plan(snapshot(service=found))).action
+        may_print = active == "active" and (klippy == "" or (klippy == "ready" and (state != "standby" or paused)))
+        if may_print or active in ("activating", "absent"):
+            assert action in (Action.DEFER, Action.REFUSE), found
+
+
+def test_printer_that_prints_is_deferred_and_one_that_cannot_be_asked_is_refused() -> None:
+    assert only(plan(snapshot(service=service(print_state="printing")))).action is Action.DEFER
+    silent = only(plan(snapshot(service=service(klippy="", error="klippy.sock: timed out"))))
+    assert silent.action is Action.REFUSE and "klippy.sock: timed out" in silent.reason
+
+
+# When a board is current
+
+
+def test_board_that_runs_the_wanted_image_is_left_alone() -> None:
+    found = plan(snapshot(facts(firmware=firmware("v2"), ledger=ledger(NEW))))
+    assert only(found).action is Action.NONE and found.transaction is None
+    assert only(plan(snapshot(facts(firmware=firmware("v2"))))).action is Action.NONE
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        facts(firmware=firmware("v1")),
+        facts(firmware=firmware("v2", CLOCK_FREQ=72000000)),
+        facts(firmware=dataclasses.replace(firmware("v2"), build_versions="another gcc")),
+        facts(firmware=firmware("v2"), ledger=ledger(OLD)),
+        facts(firmware=firmware("v2"), ledger=dataclasses.replace(ledger(NEW), image_sha256="unfinished")),
+    ],
+)
+def test_equal_version_alone_is_not_enough(changed: object) -> None:
+    assert only(plan(snapshot(changed))).action is Action.FLASH  # type: ignore[arg-type]
+
+
+def test_board_that_nobody_could_ask_is_assumed_from_the_ledger_and_says_so() -> None:
+    unasked = Firmware("unasked", error="held by klippy")
+    current = only(plan(snapshot(facts(firmware=unasked, ledger=ledger(NEW)))))
+    assert current.action is Action.NONE and "assumed from the ledger" in current.reason
+    assert only(plan(snapshot(facts(firmware=unasked, ledger=ledger(OLD))))).action is Action.FLASH
+
+
+def test_board_that_does_not_answer_is_not_assumed_to_be_current() -> None:
+    silent = Firmware("none", error="no answer")
+    assert only(plan(snapshot(facts(firmware=silent, ledger=ledger(NEW))))).action is Action.FLASH
+
+
+def test_vendor_firmware_is_known_by_the_ledger_alone() -> None:
+    vendor = artifact("1.0", name="vendor", klipper=False)
+    wanting = board(firmware="vendor", firmware_version="1.0")
+    silent = facts(firmware=Firmware("none"), ledger=ledger(vendor))
+    assert only(plan(snapshot(silent), wanting, artifacts=(OLD, vendor))).action is Action.NONE
+    answering = facts(firmware=firmware("v1"), ledger=ledger(vendor))
+    assert only(plan(snapshot(answering), wanting, artifacts=(OLD, vendor))).action is Action.FLASH
+
+
+def test_board_that_needs_attention_is_never_current_nor_flashed() -> None:
+    latched = {"bmcu": "verify failed"}
+    for version in ("v1", "v2"):
+        found = only(plan(snapshot(facts(firmware=firmware(version)), needs_attention=latched)))
+        assert found.action is Action.REFUSE
+        assert "verify failed" in found.reason and "fleetflash board clear INVENTORY printer bmcu" in found.reason
+
+
+# The way back
+
+
+def test_way_back_is_what_runs_then_what_was_committed_then_the_factory_image() -> None:
+    third = artifact("v3")
+    running = only(plan(snapshot(facts(ledger=ledger(third))), artifacts=(OLD, NEW, third)))
+    assert (running.way_back, running.way_back_kind) == (OLD, "running")
+    unknown = facts(firmware=firmware("v0"), ledger=ledger(third))
+    committed = only(plan(snapshot(unknown), artifacts=(OLD, NEW, third)))
+    assert (committed.way_back, committed.way_back_kind) == (third, "committed")
+    factory = only(plan(snapshot(facts(firmware=firmware("v0")))))
+    assert (factory.way_back, factory.way_back_kind) == (OLD, "factory")
+
+
+def test_no_way_back_is_refused_unless_accepted_for_that_board() -> None:
+    unknown = snapshot(facts(firmware=firmware("v0")))
+    refused = plan(unknown, artifacts=(NEW,))
+    assert refused.transaction is None
+    assert "no way back" in only(refused).reason and "v0" in only(refused).reason
+    accepted = plan(unknown, board(accept_no_way_back=True), artifacts=(NEW,))
+    assert accepted.transaction is not None and accepted.transaction.boards[0].way_back is None
+
+
+def test_several_factory_images_are_a_guess_unless_one_has_the_firmwares_name() -> None:
+    unknown = snapshot(facts(firmware=firmware("v0")))
+    others = [artifact("1", name=name, labels=("factory",), klipper=False) for name in ("left", "right")]
+    assert "no way back" in only(plan(unknown, artifacts=(NEW, *others))).reason
+    assert only(plan(unknown, artifacts=(NEW, others[0]))).way_back == others[0]
+    assert only(plan(unknown, artifacts=(NEW, OLD, *others))).way_back == OLD
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("observed", "words"),
+    [
+        (snapshot(facts(device="", candidates=[])), ["is not there"]),
+        (snapshot(facts(device="", candidates=["/dev/ttyUSB0", "/dev/ttyUSB1"])), ["ambiguous", "ttyUSB0", "ttyUSB1"]),
+        (snapshot(facts(klippy_device="/dev/ttyUSB7")), ["klippy's mcu is on /dev/ttyUSB7", "/dev/ttyUSB0"]),
+        (snapshot(facts(firmware=firmware(MCU="stm32f103"))), ["stm32f103", "ch32v203c8t6"]),
+        (snapshot(sudo="user pi may not"), ["user pi may not"]),
+        (snapshot(systemd="no systemd"), ["no systemd"]),
+        (snapshot(disk_free=1000), ["MiB free"]),
+        (
+            snapshot(transaction=TransactionFacts("t0", "", True, controller="you@there")),
+            ["t0", "you@there", "running"],
+        ),
+    ],
+)
+def test_refusals_say_what_was_found_and_expected(observed: fleetflash.plan.Snapshot, words: list[str]) -> None:
+    found = plan(observed)
+    assert only(found).action is Action.REFUSE and found.transaction is None
+    assert all(word in only(found).reason for word in words), only(found).reason
+
+
+def test_holder_of_a_port_is_named_and_klippy_is_none() -> None:
+    def held(pid: int) -> fleetflash.plan.Snapshot:
+        return snapshot(ports=[PortFacts("/dev/ttyUSB0", [], [], holders=[Holder(pid, "minicom")])])
+
+    refused = only(plan(held(7)))
+    assert refused.action is Action.REFUSE and "process 7 (minicom)" in refused.reason
+    assert only(plan(held(KLIPPY_PID))).action is Action.FLASH
+
+
+def test_other_unique_id_than_expected_is_refused() -> None:
+    refused = only(plan(snapshot(facts(ledger=ledger(OLD, uid="aa"))), board(uid="bb")))
+    assert refused.action is Action.REFUSE and "aa" in refused.reason and "bb" in refused.reason
+
+
+def test_two_boards_on_one_device_are_told_apart() -> None:
+    seen = snapshot(facts("left"), facts("right"))
+    found = plan(seen, board("left"), board("right", klippy_mcu="right"))
+    assert [b.action for b in found.boards] == [Action.FLASH, Action.REFUSE]
+    assert "left already claims" in found.boards[1].reason
+
+
+def test_board_with_malformed_data_does_not_hide_its_neighbour() -> None:
+    found = plan(None, errors=(("other", "port is missing"),))
+    assert [(b.name, b.action) for b in found.boards] == [("other", Action.REFUSE), ("bmcu", Action.FLASH)]
+
+
+@pytest.mark.parametrize("pin", [0.12, 12, float("inf"), None])
+def test_pin_that_is_no_text_is_refused(pin: object) -> None:
+    assert only(plan(None, board(firmware_version=pin))).action is Action.REFUSE
+
+
+# Hands, policy, rollout
+
+
+def test_button_without_anybody_there_waits_and_with_somebody_is_flashed() -> None:
+    button = board(entry="button")
+    alone = plan(None, button)
+    assert only(alone).action is Action.WAITING and alone.transaction is None
+    attended = plan(None, button, attended=True)
+    assert attended.transaction is not None and attended.transaction.boards[0].entry.method == "button"
+
+
+def test_policy_exact_moves_all_boards_or_none() -> None:
+    seen = snapshot(facts("left"), facts("right", device="/dev/ttyUSB1"))
+    boards = (board("left"), board("right", klippy_mcu="right", entry="button"))
+    compatible = plan(seen, *boards)
+    assert [b.action for b in compatible.boards] == [Action.FLASH, Action.WAITING]
+    assert compatible.transaction is not None and [b.name for b in compatible.transaction.boards] == ["left"]
+    exact = plan(seen, *boards, policy="exact")
+    assert [b.action for b in exact.boards] == [Action.WAITING, Action.WAITING] and exact.transaction is None
+
+
+def test_plan_that_is_held_back_writes_nothing() -> None:
+    held = hold_back(plan(), "canaries failed")
+    assert (only(held).action, only(held).reason, held.transaction) == (Action.DEFER, "canaries failed", None)
+
+
+# The transaction
+
+
+def test_transaction_carries_what_the_plan_saw() -> None:
+    found = plan(snapshot(facts(ledger=ledger(OLD, uid="aa"))))
+    assert found.transaction is not None
+    (written,) = found.transaction.boards
+    assert (written.expected.version, written.uid, written.device) == ("v1", "aa", "/dev/ttyUSB0")
+    assert written.chip_ids == ["19:31"] and written.flash_size == 65536
+    assert written.wanted.version == "v2" and written.way_back is not None and written.way_back.version == "v1"
+    assert (found.transaction.was_active, found.transaction.was_ready) == (True, True)
+    assert set(found.artifacts) == {OLD.files[0].sha256, NEW.files[0].sha256}
+    assert found.transaction.restore_seconds > (only(found).seconds or 0) > 0
+
+
+def test_klipper_that_is_stopped_stays_stopped() -> None:
+    found = plan(snapshot(service=service(active="inactive", klippy="")))
+    assert found.transaction is not None and not found.transaction.was_active and found.downtime is None
+
+
+def test_forwarded_port_is_expected_to_take_longer() -> None:
+    beside, forwarded = only(plan()), only(plan(None, board(placement="controller")))
+    assert (forwarded.seconds or 0) > 2 * (beside.seconds or 0)
+
+
+@pytest.mark.parametrize(
+    ("last", "story"),
+    [
+        (TransactionFacts("t0", "committed", False, reported=False), "ended: committed"),
+        (TransactionFacts("t0", "", False, reported=False), "was interrupted"),
+        (TransactionFacts("t0", "", True, reported=False), "is running"),
+    ],
+)
+def test_transaction_that_nobody_followed_is_told(last: TransactionFacts, story: str) -> None:
+    found = plan(snapshot(facts(firmware=firmware("v2")), transaction=last))
+    assert found.unreported == last and story in found.notes[0]
+    reported = dataclasses.replace(last, running=False, reported=True)
+    assert plan(snapshot(facts(firmware=firmware("v2")), transaction=reported)).unreported is None
