@@ -1,0 +1,73 @@
+"""Inventory data: what is malformed is said in one line, and hides nothing else."""
+
+from typing import Any
+
+import pytest
+
+from fleetflash.boards import BoardDataError, read_duration, read_host
+
+PORT = "/dev/serial/by-path/one"
+
+
+def host(boards: Any, **data: Any) -> Any:
+    shared = {"chip": "ch32v203c8t6", "firmware": "klipper", "firmware_version": "v1"}
+    return read_host("printer", {**shared, **data, "boards": boards})
+
+
+def test_board_overrides_what_its_host_says() -> None:
+    found = host({"a": {"port": PORT}, "b": {"port": PORT, "firmware_version": "v2", "klippy_mcu": "b"}})
+    assert [board.firmware_version for board in found.boards] == ["v1", "v2"]
+    assert found.errors == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({}, ["port is missing"]),
+        ({"port": 7}, ["port", "found 7"]),
+        ({"port": "ttyUSB0"}, ["port", "ttyUSB0"]),
+        ({"port": PORT, "prot": 1}, ["prot is no field of a board"]),
+        ({"port": PORT, "entry": "magic"}, ["entry", "magic"]),
+        ({"port": PORT, "wiring": "reset=rts:0,boot=rts:0"}, ["wiring"]),
+        ({"port": PORT, "placement": "cloud"}, ["placement", "cloud"]),
+        ({"port": PORT, "uid": "xyz"}, ["uid", "xyz"]),
+        ({"port": PORT, "hands_seconds": 0}, ["hands_seconds"]),
+        ("ttyUSB0", ["expected a dictionary", "ttyUSB0"]),
+        (None, ["expected a dictionary"]),
+    ],
+)
+def test_malformed_board_is_one_line_and_its_neighbour_is_there(fields: Any, words: list[str]) -> None:
+    found = host({"bad": fields, "good": {"port": PORT}})
+    assert [board.name for board in found.boards] == ["good"]
+    ((name, reason),) = found.errors
+    assert name == "bad" and "\n" not in reason and all(word in reason for word in words), reason
+
+
+def test_two_boards_cannot_be_one_mcu_of_klippys() -> None:
+    found = host({"a": {"port": PORT}, "b": {"port": PORT}})
+    assert [board.name for board in found.boards] == ["a"]
+    assert found.errors == (("b", "klippy_mcu 'mcu' is already that of a; see docs/inventory.md"),)
+    unknown = host({"a": {"port": PORT, "klippy_mcu": None}, "b": {"port": PORT, "klippy_mcu": None}})
+    assert len(unknown.boards) == 2
+
+
+def test_unique_id_is_read_in_every_usual_spelling() -> None:
+    assert host({"a": {"port": PORT, "uid": "CD-AB-34-12"}}).boards[0].uid == "cdab3412"
+
+
+@pytest.mark.parametrize("data", [{"policy": "maybe"}, {"attended": "perhaps"}, {"boards": ["a"]}])
+def test_host_whose_own_data_is_beyond_use_says_so(data: dict[str, Any]) -> None:
+    with pytest.raises(BoardDataError, match=next(iter(data))):
+        host(**{"boards": {}, **data})
+
+
+@pytest.mark.parametrize(("text", "flag"), [("true", True), ("False", False), (True, True)])
+def test_flags_from_the_command_line_are_understood(text: object, flag: bool) -> None:
+    assert host({}, attended=text).attended is flag
+
+
+def test_durations() -> None:
+    assert [read_duration(value) for value in (90, "90s", "1.5m", "2h")] == [90, 90, 90, 7200]
+    for wrong in ("2 days", "-1s", -1, float("inf"), True, None):
+        with pytest.raises(BoardDataError, match="duration"):
+            read_duration(wrong)

@@ -1,0 +1,55 @@
+"""What a journal says of boards, whatever step it ends at."""
+
+from typing import Any
+
+from fleetflash.agent.history import downtime, restored_boards, uids, unsettled, verified_boards
+
+
+def entry(step: str, board: str = "", **details: Any) -> dict[str, Any]:
+    return {"time": 0.0, "step": step, **({"board": board} if board else {}), **details}
+
+
+STORY = [
+    entry("begin", time=0.0),
+    entry("stopping", time=10.0),
+    entry("writing", "a", uid="aa"),
+    entry("verified", "a"),
+    entry("writing", "b", uid="bb"),
+    entry("failed", "b"),
+    entry("restoring", "b"),
+    entry("restored", "b"),
+    entry("starting", time=14.0),
+    entry("ready", time=15.5),
+]
+
+
+def test_board_is_unsettled_from_its_first_erased_byte_until_it_is_restored() -> None:
+    seen = [unsettled(STORY[:length]) for length in range(len(STORY) + 1)]
+    assert seen == [set()] * 3 + [{"a"}] * 2 + [{"a", "b"}] * 3 + [{"a"}] * 3
+
+
+def test_restore_that_was_interrupted_leaves_the_board_unsettled() -> None:
+    assert unsettled(STORY[:7]) == {"a", "b"}
+    assert restored_boards(STORY[:7]) == set()
+    assert restored_boards(STORY) == {"b"}
+
+
+def test_board_written_again_after_its_restore_is_unsettled_again() -> None:
+    again = [*STORY, entry("writing", "b", uid="bb")]
+    assert unsettled(again) == {"a", "b"} and restored_boards(again) == set()
+
+
+def test_only_the_last_write_counts_as_verified() -> None:
+    assert verified_boards(STORY) == {"a"}
+    assert verified_boards([*STORY, entry("writing", "a")]) == set()
+    assert verified_boards([*STORY, entry("restoring", "a")]) == set()
+
+
+def test_unique_ids_are_those_at_writing() -> None:
+    assert uids(STORY) == {"a": "aa", "b": "bb"}
+
+
+def test_klipper_counts_as_away_until_it_was_ready() -> None:
+    assert downtime(STORY) == 5.5
+    assert downtime(STORY[:9]) == 4.0
+    assert downtime(STORY[:1]) == 0.0
