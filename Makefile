@@ -1,5 +1,6 @@
 # make demo   bring the simulated lab to its pinned firmware
 # make test   everything that CI checks
+# make mutants   breaks each guard on purpose; a test must notice every time
 # make test-full   the same with the whole fault matrix (about 20 minutes more)
 # Both install what they need first: Debian packages (as root, or through sudo) and a virtualenv in .venv.
 
@@ -14,7 +15,7 @@ PACKAGES := python3-venv:/usr/share/doc/python3.11-venv systemd-container:/usr/b
     openssh-server:/usr/sbin/sshd gcc:/usr/bin/gcc libc6-dev:/usr/include/stdio.h fish:/usr/bin/fish dash:/bin/dash
 MISSING := $(foreach entry,$(PACKAGES),$(if $(wildcard $(word 2,$(subst :, ,$(entry)))),,$(word 1,$(subst :, ,$(entry)))))
 
-.PHONY: help demo test test-full lint unit lab system clean
+.PHONY: help demo test test-full mutants lint unit lab system clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -26,6 +27,9 @@ test: lint unit lab
 
 test-full: lint unit
 	$(SUDO) env FLEETFLASH_MATRIX=full $(BIN)/pytest -s tests/lab
+
+mutants: $(VENV)/.ready
+	$(BIN)/python tests/mutants.py
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

@@ -1,0 +1,142 @@
+"""Proof that each guard is load-bearing: break it on purpose, and a named test must notice.
+
+``make mutants`` copies the tree, applies one mutation at a time and runs the named tests against the copy.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A guard, the text that makes it, what breaks it, and the tests that must fail then."""
+
+    guard: str
+    file: str
+    text: str
+    broken: str
+    tests: str
+
+
+MUTANTS = [
+    Mutant(
+        "print state in the plan",
+        "fleetflash/plan.py",
+        'if service.print_state == "printing":\n        return Printer.PRINTING',
+        'if service.print_state == "printing":\n        return Printer.IDLE',
+        "tests/unit/test_plan.py",
+    ),
+    Mutant(
+        "unknown means no",
+        "fleetflash/plan.py",
+        'if service.klippy != "ready":\n        return Printer.UNKNOWN',
+        'if service.klippy != "ready":\n        return Printer.IDLE',
+        "tests/unit/test_plan.py",
+    ),
+    Mutant(
+        "way back",
+        "fleetflash/plan.py",
+        "if way_back is None and not board.accept_no_way_back:",
+        "if False:",
+        "tests/unit/test_plan.py",
+    ),
+    Mutant(
+        "ambiguous port",
+        "fleetflash/plan.py",
+        "if len(facts.candidates) > 1:",
+        "if False:",
+        "tests/unit/test_plan.py",
+    ),
+    Mutant(
+        "chip against the running firmware",
+        "fleetflash/plan.py",
+        "if mcu and not mcu_fits(str(mcu), target):",
+        "if False:",
+        "tests/unit/test_plan.py",
+    ),
+    Mutant(
+        "klippy's own port",
+        "fleetflash/plan.py",
+        "if facts.klippy_device and facts.klippy_device != facts.device:",
+        "if False:",
+        "tests/unit/test_plan.py",
+    ),
+    Mutant(
+        "ledger's image hash",
+        "fleetflash/plan.py",
+        'return runs(facts.firmware, wanted.klipper) and written in ("", wanted.files[0].sha256)',
+        "return runs(facts.firmware, wanted.klipper)",
+        "tests/unit/test_plan.py",
+    ),
+    Mutant(
+        "attention latch",
+        "fleetflash/plan.py",
+        "if attention := observed.needs_attention.get(board.name):",
+        'if attention := "":',
+        "tests/unit/test_plan.py",
+    ),
+    Mutant(
+        "canary threshold in whole numbers",
+        "fleetflash/rollout/canary.py",
+        "if 100 * len(failed) > max_failed_percent * len(results):",
+        "if 100 * len(failed) >= max_failed_percent * len(results):",
+        "tests/unit/test_canary.py",
+    ),
+    Mutant(
+        "unfinished restore in the journal",
+        "fleetflash/agent/history.py",
+        'elif entry["step"] == "restored":\n            touched',
+        'elif entry["step"] == "restoring":\n            touched',
+        "tests/unit/test_history.py",
+    ),
+]
+
+
+def survives(mutant: Mutant, tree: Path) -> bool:
+    """Apply a mutant to ``tree``, run its tests, and put the file back."""
+    path = tree / mutant.file
+    original = path.read_text()
+    if original.count(mutant.text) != 1:
+        raise SystemExit(f"{mutant.guard}: {mutant.file} does not hold its text once; mend the spec")
+    path.write_text(original.replace(mutant.text, mutant.broken))
+    try:
+        return passes(mutant.tests, tree)
+    finally:
+        path.write_text(original)
+
+
+def passes(tests: str, tree: Path) -> bool:
+    """Run tests against the copy."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()]
+    # Before what is installed, so that the copy is what is tested.
+    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    return subprocess.run(command, cwd=tree, env=environment, capture_output=True).returncode == 0
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as directory:
+        tree = Path(directory) / "tree"
+        ignored = shutil.ignore_patterns(".git", ".venv", "artifacts", "__pycache__", ".*_cache")
+        shutil.copytree(ROOT, tree, ignore=ignored)
+        for tests in sorted({mutant.tests for mutant in MUTANTS}):
+            if not passes(tests, tree):
+                raise SystemExit(f"{tests} fails without any mutation: nothing can be learned from it")
+        survived = []
+        for mutant in MUTANTS:
+            alive = survives(mutant, tree)
+            print(f"{'SURVIVED' if alive else 'killed  '}  {mutant.guard}", flush=True)
+            if alive:
+                survived.append(mutant.guard)
+    print(f"{len(MUTANTS)} mutants, survived = {len(survived)}")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
