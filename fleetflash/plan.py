@@ -178,6 +178,8 @@ def _plan_board(
     except FirmwareError as error:
         return refuse(str(error))
     plan = dataclasses.replace(plan, chip=target, wanted=wanted)
+    if target.isp is None:
+        return refuse(f"{board.programmer} can't write {target.name}; correct the board's chip or programmer")
     if attention := observed.needs_attention.get(board.name):
         return refuse(
             f"needs attention since an earlier run: {attention}. Put it right, then: "

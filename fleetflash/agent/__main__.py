@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, List, Tuple
 
-from fleetflash.agent import run, serve, snapshot, wire
+from fleetflash.agent import run, serve, snapshot, systemd, wire
 from fleetflash.agent.port import PortError
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols import klipper
@@ -26,7 +26,7 @@ def main() -> int:
         return 2
     try:
         return COMMANDS[command](arguments)
-    except (PortError, ProtocolError, SchemaError, StoreError, wire.WireError) as error:
+    except (PortError, ProtocolError, SchemaError, StoreError, systemd.SystemdError, wire.WireError) as error:
         print(error, file=sys.stderr)
         return 1
 

@@ -8,7 +8,7 @@ from fleetflash.agent import devices
 from fleetflash.agent.port import PortError
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols import klipper
-from fleetflash.agent.protocols.errors import ProtocolError, WrongChipError
+from fleetflash.agent.protocols.errors import ProtectedError, ProtocolError, WrongChipError
 from fleetflash.agent.protocols.programmers import PROGRAMMERS, Ask, Programmer, Progress
 from fleetflash.agent.schema import BoardTransaction, Firmware, Image
 
@@ -54,8 +54,9 @@ class BoardOnPort:
             session = Session(self.board, port, programmer, uid)
             try:
                 session.check_identity()
-            except WrongChipError:
-                programmer.reset()
+                session.check_protection()
+            except (WrongChipError, ProtectedError):
+                _leave(programmer)
                 raise
             yield session
 
@@ -64,9 +65,9 @@ class BoardOnPort:
         with self._opened() as port:
             PROGRAMMERS[self.board.programmer](port).leave()
 
-    def identify(self) -> Firmware:
+    def identify(self, baud: int) -> Firmware:
         """Ask the application on the board what it is; it may still be starting."""
-        with self._opened() as port:
+        with self._opened(baud) as port:
             try:
                 found = klipper.identify(port, timeout=0.5, tries=round(BOOT_SECONDS / 0.5))
             except ProtocolError as error:
@@ -74,9 +75,9 @@ class BoardOnPort:
         return Firmware("identify", found.version, found.build_versions, found.constants)
 
     @contextmanager
-    def _opened(self) -> Iterator[SerialPort]:
+    def _opened(self, baud: int = 0) -> Iterator[SerialPort]:
         """Open the board's port by its name: after a boot, another board may have the device that this one had."""
-        port = self.open_port(self._device(), self.board.baud)
+        port = self.open_port(self._device(), baud or self.board.baud)
         try:
             yield port
         finally:
@@ -97,9 +98,19 @@ class BoardOnPort:
         """Raise ``WrongFirmwareError`` unless the board itself says that it runs ``image``, if it can say anything."""
         if not image.klipper:
             return
-        difference = differences(self.identify(), image)
+        # The old firmware may talk at another rate than the new one, which is the inventory's.
+        baud = image.constants.get("SERIAL_BAUD")
+        difference = differences(self.identify(baud if isinstance(baud, int) else self.board.baud), image)
         if difference:
             raise WrongFirmwareError(f"{self.board.name} on {self.board.port}: {difference}")
+
+
+def _leave(programmer: Programmer) -> None:
+    """Have a board that is refused start its application again; what keeps it from that isn't what is told."""
+    try:
+        programmer.leave()
+    except (ProtocolError, PortError):
+        pass
 
 
 class Session:
@@ -129,8 +140,16 @@ class Session:
             )
         self.uid = found.uid
 
+    def check_protection(self) -> None:
+        """Raise ``ProtectedError`` when the chip is read-protected and the inventory does not allow to lift that."""
+        if self.programmer.probe().protected and not self.board.unprotect:
+            raise ProtectedError(
+                f"{self.board.name} on {self.board.port}: the chip is read-protected; lifting that erases it, so it is "
+                "done only when the inventory says so: set unprotect = True for this board"
+            )
+
     def unprotect_if_asked(self, ask: Ask) -> None:
-        """Lift a read protection when the inventory allows it; without that, ``write`` refuses the chip untouched."""
+        """Lift a read protection when the inventory allows it. **This erases the chip.**"""
         if self.board.unprotect and self.programmer.probe().protected:
             self.programmer.unprotect(self.board.entry, ask)
             self.check_identity()

@@ -21,16 +21,19 @@ def path_for(transaction_id: str) -> Path:
 
 
 class EventWriter:
-    """Appends one event a line."""
+    """Appends one event a line. Being watched is never a reason to fail: a full /run loses events, nothing else."""
 
     def __init__(self, path: Path):
         self.path = path
         self._last_progress = 0.0
 
     def write(self, event: Dict[str, Any]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab") as file:
-            file.write(json.dumps(event, sort_keys=True).encode() + b"\n")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab") as file:
+                file.write(json.dumps(event, sort_keys=True).encode() + b"\n")
+        except OSError:
+            pass
 
     def progress(self, board: str, phase: str, done: int, total: int) -> None:
         now = time.monotonic()

@@ -31,9 +31,29 @@ def verified_boards(entries: Entries) -> Set[str]:
     return verified
 
 
+def failures(entries: Entries) -> Dict[str, str]:
+    """Return what went wrong first with each board that failed while it was written."""
+    found: Dict[str, str] = {}
+    for entry in entries:
+        if entry["step"] == "failed":
+            found.setdefault(str(entry["board"]), str(entry["error"]))
+    return found
+
+
 def uids(entries: Entries) -> Dict[str, str]:
     """Return the unique id that each written board had."""
     return {str(entry["board"]): str(entry.get("uid", "")) for entry in entries if entry["step"] == "writing"}
+
+
+def troubles(entries: Entries) -> List[str]:
+    """Return what kept Klipper from coming back, if anything did to the end."""
+    found: List[str] = []
+    for entry in entries:
+        if entry["step"] == "ready":
+            found = []
+        elif entry["step"] in ("start-failed", "not-ready"):
+            found = [f"after that, {entry['error']}"]
+    return found
 
 
 def downtime(entries: Entries) -> float:

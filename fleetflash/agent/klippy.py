@@ -49,13 +49,17 @@ class _Session:
             self.socket.sendall(json.dumps(request).encode() + END)
             while True:
                 answer = json.loads(self._message())
-                if answer.get("id") == 1:
+                if isinstance(answer, dict) and answer.get("id") == 1:
                     break
         except (OSError, ValueError) as error:
             raise KlippyError(f"{self.path}: {method}: {error}") from error
         if "error" in answer:
-            raise KlippyError(f"{self.path}: {method}: {answer['error'].get('message', answer['error'])}")
-        return dict(answer.get("result", {}))
+            said = answer["error"]
+            raise KlippyError(f"{self.path}: {method}: {said.get('message') if isinstance(said, dict) else said}")
+        result = answer.get("result", {})
+        if not isinstance(result, dict):
+            raise KlippyError(f"{self.path}: {method}: expected an object, got {result!r:.80}")
+        return result
 
     def _message(self) -> bytes:
         while END not in self.buffer:

@@ -88,8 +88,11 @@ def _start(message: Dict[str, Any], store: Store, archive: bytes, stdin: BinaryI
     try:
         guard.start_guarded(transaction, agent, store.outcome_path(transaction.id))
     except systemd.SystemdError:
-        _refuse_if_running(store)
-        raise
+        # A slow systemd may have started it all the same; otherwise somebody else's has the unit.
+        if transaction.id not in systemd.show(UNIT, ["Description"]).get("Description", ""):
+            store.forget_transaction(transaction.id)
+            _refuse_if_running(store)
+            raise
     return transaction.id
 
 
@@ -133,6 +136,11 @@ def _settle_leftovers(store: Store, archive: bytes) -> None:
             if time.monotonic() > deadline:
                 raise RefusedError(f"transaction {transaction_id} does not come to rest; look at fleetflash.service")
             time.sleep(POLL_INTERVAL)
+        if store.read_outcome(transaction_id) is None:
+            # Settled after a newer one, it would write its ways back over what that one has committed.
+            raise RefusedError(
+                f"transaction {transaction_id} could not be brought to rest; see journalctl -u fleetflash.service"
+            )
 
 
 def _install(store: Store, archive: bytes) -> Path:

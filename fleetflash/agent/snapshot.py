@@ -52,6 +52,8 @@ def take(request: SnapshotRequest, store: Store) -> Snapshot:
         for port in devices.list_ports({})
     ]
     sections = _sections(service)
+    transaction = None if no_systemd else _transaction(store)
+    writing = bool(transaction and transaction.running)
     serials = {section.name: section.serial for section in sections}
     return Snapshot(
         hostname=socket.gethostname(),
@@ -61,8 +63,8 @@ def take(request: SnapshotRequest, store: Store) -> Snapshot:
         disk_free=_disk_free(store.root),
         service=service,
         ports=ports,
-        boards={probe.name: _board(probe, ports, service, status, serials, store) for probe in request.boards},
-        transaction=None if no_systemd else _transaction(store),
+        boards={probe.name: _board(probe, ports, service, status, serials, writing, store) for probe in request.boards},
+        transaction=transaction,
         needs_attention=store.attention(),
         sections=sections,
     )
@@ -129,6 +131,7 @@ def _board(
     service: ServiceFacts,
     status: Optional[klippy.Status],
     sections: Dict[str, str],
+    writing: bool,
     store: Store,
 ) -> BoardFacts:
     found = devices.candidates(probe.port, ports)
@@ -138,14 +141,19 @@ def _board(
         name=probe.name,
         device=device,
         candidates=found,
-        firmware=_firmware(probe, device, ports, service, status),
+        firmware=_firmware(probe, device, ports, service, status, writing),
         ledger=store.ledger(probe.name),
         klippy_device=os.path.realpath(section) if section.startswith("/dev/") else "",
     )
 
 
 def _firmware(
-    probe: Probe, device: str, ports: List[PortFacts], service: ServiceFacts, status: Optional[klippy.Status]
+    probe: Probe,
+    device: str,
+    ports: List[PortFacts],
+    service: ServiceFacts,
+    status: Optional[klippy.Status],
+    writing: bool,
 ) -> Firmware:
     """Ask klippy while it runs; the board itself only when nobody else uses its port or is about to."""
     asked = status.mcus.get(probe.klippy_mcu or "") if status else None
@@ -156,6 +164,8 @@ def _firmware(
     held = [holder for port in ports if port.device == device for holder in port.holders]
     if held:
         return Firmware(source="unasked", error=f"{device} is held by process {held[0].pid} ({held[0].command})")
+    if writing:
+        return Firmware(source="unasked", error=f"a transaction is running and may open {device} at any moment")
     if service.active in systemd.ACTIVE_STATES and service.klippy not in ("error", "shutdown", "ready"):
         return Firmware(source="none", error=f"klippy is about to open {device}, and does not get through to it")
     try:

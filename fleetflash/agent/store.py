@@ -42,7 +42,8 @@ class Journal:
             # A line that a power cut tore must not swallow this one.
             if not created and self._is_torn():
                 line = b"\n" + line
-            os.write(descriptor, line)
+            while line:
+                line = line[os.write(descriptor, line) :]
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -122,6 +123,13 @@ class Store:
         """Return who started a transaction, or an empty string."""
         value = disk.read_json(self.transaction_directory(transaction_id) / "transaction.json")
         return str(value.get("controller", "")) if isinstance(value, dict) else ""
+
+    def forget_transaction(self, transaction_id: str) -> None:
+        """Remove a transaction that was never started, so that nobody takes it for one that died."""
+        directory = self.transaction_directory(transaction_id)
+        for path in [directory / "transaction.json", *directory.iterdir()]:
+            disk.remove(path)
+        directory.rmdir()
 
     def newest_transaction(self) -> Optional[str]:
         sequences = self._sequences()

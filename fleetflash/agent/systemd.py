@@ -30,7 +30,10 @@ def stop(unit: str) -> None:
 
 def start(unit: str, wait: bool = True) -> None:
     """Start a unit; without ``wait`` systemd is only told to."""
-    systemctl("reset-failed", unit)
+    try:
+        systemctl("reset-failed", unit)
+    except SystemdError:
+        pass  # systemd has unloaded a unit that nothing refers to: it has no failures to forget
     systemctl("start", *([] if wait else ["--no-block"]), unit)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Set
 from fleetflash.agent import devices, guard, klippy, systemd
 from fleetflash.agent.board import BoardOnPort, OpenPort, WrongFirmwareError, differences
 from fleetflash.agent.events import EventWriter, path_for
-from fleetflash.agent.history import downtime, restored_boards, uids, unsettled, verified_boards
+from fleetflash.agent.history import downtime, failures, restored_boards, troubles, uids, unsettled, verified_boards
 from fleetflash.agent.lease import LeaseError, lend_port
 from fleetflash.agent.port import PortError
 from fleetflash.agent.ports import holders
@@ -30,6 +30,8 @@ COMMITTED, RESTORED, REFUSED, FAILED, NEEDS_ATTENTION = "committed", "restored",
 #: A board that resists its way back is tried again: a power dip or a replugged cable passes.
 RESTORE_ATTEMPTS = 4
 RESTORE_PAUSE = 2.0
+#: What klippy says of a printer that may be stopped.
+IDLE_STATES = ("standby", "complete", "cancelled", "error")
 #: What the ledger says of a board from its first erased byte until its next commit or restore.
 UNFINISHED = "unfinished"
 #: Without these in the journal nothing may go on; of all others the work is worth more than the record.
@@ -68,16 +70,25 @@ class Runner:
             guard.raise_guard(self.transaction, self.agent)
             self._log("guarded")
             self._check_printer()
-        except RefusalError as error:
+        except (RefusalError, systemd.SystemdError, OSError) as error:
             return self._finish(REFUSED, str(error))
+        try:
+            return self._carry_out()
+        except systemd.SystemdError as error:
+            self._log("given-up", error=str(error))  # for ``settle``, which comes next
+            raise
+
+    def _carry_out(self) -> str:
         self._stop_service()
         failed = self._write_boards()
         stuck = self._restore_failed(failed)
-        wrong = self._start_and_check(unsettled(self.journal.read()) - set(failed))
+        wrong = self._start_and_check(unsettled(self.journal.read()) - set(failed), alone=not failed)
         if wrong:
             failed.update(wrong)
+            for name, error in wrong.items():
+                self._log("failed", board=name, error=error)
             stuck |= self._restore_failed(wrong)
-            self._start_and_check(set())
+            self._start_and_check(set(), alone=False)
         return self._conclude(failed, stuck)
 
     def settle(self) -> str:
@@ -96,21 +107,27 @@ class Runner:
             return self._commit(set(committed[-1]["boards"]))
         if not any(entry["step"] == "guarded" for entry in entries):
             return self._finish(REFUSED, "interrupted before anything was touched; run again")
+        for name, error in failures(entries).items():
+            self.results[name].update(result=FAILED, detail=error)
         for name in restored_boards(entries):
-            self.results[name].update(result=RESTORED, detail="interrupted while it was being written")
+            reason = self.results[name]["detail"] or "interrupted while it was being written"
+            self.results[name].update(result=RESTORED, detail=reason)
         status = self._klippy_status()
         if status is not None and _prints(status):
             return ""
         interrupted = unsettled(entries)
-        if status is not None and interrupted and self._all_run_what_was_verified(interrupted, status, entries):
+        whole = self.transaction.policy == "compatible" or interrupted == set(self.boards)
+        if whole and interrupted and status and self._all_run_what_was_verified(interrupted, status, entries):
             return self._commit(interrupted)
         self._log("settling")
-        failed = dict.fromkeys(interrupted, "interrupted while it was being written")
+        why = failures(entries)
+        failed = {name: why.get(name, "interrupted while it was being written") for name in interrupted}
         stuck = self._restore_failed(failed)
         self._leave_bootloaders()
         self._start_service()
         if not failed and not restored_boards(entries):
-            return self._finish(FAILED, "interrupted before any board was written; run again")
+            given_up = [str(entry["error"]) for entry in entries if entry["step"] == "given-up"]
+            return self._finish(FAILED, "; ".join([*given_up, "interrupted before any board was written; run again"]))
         return self._conclude(failed or {"": "interrupted"}, stuck)
 
     # Before anything is touched
@@ -136,8 +153,12 @@ class Runner:
         for pid, command in holders(board.device):
             if pid != klippy_pid:
                 raise RefusalError(f"{board.name}: {board.device} is held by process {pid} ({command}); end it")
-        images = [board.wanted] if board.placement == "host" else []
-        for image in images + ([board.way_back] if board.way_back else []):
+        for image in [board.wanted, *([board.way_back] if board.way_back else [])]:
+            if image.size > board.flash_size:
+                what = f"{image.version} has {image.size} bytes, {board.chip} has {board.flash_size} bytes of flash"
+                raise RefusalError(f"{board.name}: {what}; nothing was stopped")
+            if image is board.wanted and board.placement != "host":
+                continue
             try:
                 self.store.read_image(image.sha256)
             except (StoreError, OSError) as error:
@@ -160,6 +181,8 @@ class Runner:
             raise RefusalError(
                 f"a print has begun since the plan was made (state {status.print_state}); run again later"
             )
+        if status.state == "ready" and status.print_state not in IDLE_STATES:
+            raise RefusalError(f"klippy doesn't say whether it is printing (state {status.print_state!r}); run again")
         for board in self.transaction.boards:
             found = status.mcus.get(board.klippy_mcu or "")
             if found and found.version and board.expected.version and found.version != board.expected.version:
@@ -200,17 +223,29 @@ class Runner:
             session.programmer.reset()
         self.results[name]["seconds"] = round(time.monotonic() - started, 2)
 
-    def _start_and_check(self, names: Set[str]) -> Dict[str, str]:
-        """Start Klipper as it was; return, of the boards ``names``, those that don't run what was written."""
-        self._start_service()
+    def _start_and_check(self, names: Set[str], alone: bool) -> Dict[str, str]:
+        """Start Klipper as it was; return, of the boards ``names``, those that don't run what was written.
+
+        ``alone``: no other board of the host has failed, which could keep klippy from being ready.
+        """
+        problem = self._start_service()
         if not self.transaction.was_ready:
             return {}
         self._log("checking")
         boards = [self.boards[name].board for name in sorted(names) if self._checked_by_klippy(self.boards[name].board)]
         try:
+            if problem:
+                raise klippy.KlippyError(problem)
             status = klippy.wait_until_ready(self.transaction.socket, self.transaction.ready_seconds)
         except klippy.KlippyError as error:
-            return {board.name: str(error) for board in boards}
+            self._log("not-ready", error=str(error))
+            if not boards or alone:
+                return {board.name: str(error) for board in boards}
+            # A neighbour that is stuck is not their fault: they are asked themselves.
+            self._stop_service()
+            failed = self._ask_boards({board.name for board in boards})
+            self._start_service()
+            return failed
         self._log("ready")
         failed = {}
         for board in boards:
@@ -218,6 +253,16 @@ class Runner:
             difference = differences(found, board.wanted) if found else f"klippy knows no MCU {board.klippy_mcu!r}"
             if difference:
                 failed[board.name] = f"{board.name} on {board.port}: {difference}"
+        return failed
+
+    def _ask_boards(self, names: Set[str]) -> Dict[str, str]:
+        """Ask boards on their ports what they run; return name → what is wrong. Klipper must be stopped."""
+        failed = {}
+        for name in sorted(names):
+            try:
+                self.boards[name].check_runs(self.boards[name].board.wanted)
+            except BOARD_ERRORS as error:
+                failed[name] = str(error)
         return failed
 
     def _checked_by_klippy(self, board: BoardTransaction) -> bool:
@@ -253,8 +298,8 @@ class Runner:
                     break  # nothing of this changes by itself
                 time.sleep(RESTORE_PAUSE)
             else:
-                self._log("restored", board=name)
                 self._record(self.boards[name].board, self.boards[name].board.way_back, self._uid(name))
+                self._log("restored", board=name)
                 self.results[name].update(result=RESTORED, detail=reason or "taken back with its neighbours")
                 return True
         detail = f"{problem}. First failure: {reason or 'none'}"
@@ -298,10 +343,11 @@ class Runner:
             systemd.stop(self.transaction.service)
             self._log("stopped")
 
-    def _start_service(self) -> None:
+    def _start_service(self) -> str:
+        """Let Klipper run again if it did; return why systemd could not start it, or an empty string."""
         guard.release()
         if not self.transaction.was_active:
-            return
+            return ""
         self._log("starting")
         try:
             # At boot the settle unit is ordered before Klipper: waiting for it here would wait for ourselves.
@@ -309,6 +355,8 @@ class Runner:
         except systemd.SystemdError as error:
             # The unit's own failure, or a host that shuts down; what comes after it must still be done.
             self._log("start-failed", error=str(error))
+            return str(error)
+        return ""
 
     def _klippy_status(self) -> Optional[klippy.Status]:
         """What klippy says while it runs; ``None`` while it is stopped or silent."""
@@ -339,7 +387,7 @@ class Runner:
             return self._commit(standing)
         if standing:
             self._enter(standing)
-        detail = "; ".join(failed.values())
+        detail = "; ".join(dict.fromkeys(failed.values()))
         if stuck:
             return self._finish(NEEDS_ATTENTION, detail)
         restored = any(result["result"] == RESTORED for result in self.results.values())
@@ -348,7 +396,9 @@ class Runner:
     def _commit(self, names: Set[str]) -> str:
         self._log("committed", boards=sorted(names))
         self._enter(names)
-        return self._finish(COMMITTED, "")
+        left = [result for name, result in self.results.items() if name not in names]
+        word = RESTORED if any(result["result"] == RESTORED for result in left) else FAILED if left else COMMITTED
+        return self._finish(word, "; ".join(str(result["detail"]) for result in left))
 
     def _enter(self, names: Set[str]) -> None:
         """Enter boards that run what was wanted into the host's ledger."""
@@ -372,10 +422,11 @@ class Runner:
         self.store.write_ledger(board.name, entry)
 
     def _finish(self, outcome: str, detail: str) -> str:
+        entries = self.journal.read()
         record = {
             "outcome": outcome,
-            "detail": detail,
-            "downtime": downtime(self.journal.read()),
+            "detail": "; ".join(filter(None, [detail, *troubles(entries)])),
+            "downtime": downtime(entries),
             "boards": self.results,
             "ended_at": round(time.time(), 3),
         }

@@ -127,7 +127,7 @@ class Fleet:
             host.unplug(board.spec.name)
             board.make(self.lab.image(FACTORY).read_bytes())
             host.plug(board.spec.name)
-        host.run("sudo systemctl start klipper", check=True)
+        host.run("sudo systemctl reset-failed klipper; sudo systemctl start klipper", check=True)
         host.wait_klippy("ready", 60.0)
 
 

@@ -58,7 +58,7 @@ def host(fleet: Fleet) -> Iterator[Host]:
     fleet.reset(host)
     host.run("sudo systemctl stop klipper", check=True)
     yield host
-    host.run("sudo systemctl start klipper", check=True)
+    host.run("sudo systemctl reset-failed klipper; sudo systemctl start klipper", check=True)
 
 
 def environment(fleet: Fleet) -> dict[str, str]:
@@ -98,7 +98,7 @@ def test_miniterm_shows_what_a_board_sends(fleet: Fleet, host: Host) -> None:
 
 
 def test_port_that_klipper_holds_is_refused_and_names_the_holder(fleet: Fleet, host: Host) -> None:
-    host.run("sudo systemctl start klipper", check=True)
+    host.run("sudo systemctl reset-failed klipper; sudo systemctl start klipper", check=True)
     host.wait_klippy("ready", 30.0)
     program = "import serial, sys; serial.serial_for_url(sys.argv[1])"
     url = f"fleetflash://pi@{host.name}/dev/ttyUSB0"

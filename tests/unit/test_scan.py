@@ -16,7 +16,7 @@ def port(device: str, path: str, by_id: list[str]) -> PortFacts:
 
 def snapshot(sections: list[McuSection], ports: list[PortFacts], error: str = "") -> Snapshot:
     service = ServiceFacts("klipper.service", "active", error=error)
-    return Snapshot("h", "b", "3.11", "", "", 1, service, ports, {}, sections=sections)
+    return Snapshot("h", "3.11", "", "", 1, service, ports, {}, sections=sections)
 
 
 def test_stanza_is_python_that_an_inventory_accepts() -> None:

@@ -107,6 +107,8 @@ class _Conversation:
             answer = self._wait(offset, timeout)
             if answer is not None:
                 return answer
+            # What a garbled byte made look like the beginning of a long block would swallow the next answers.
+            self.buffer.clear()
         raise NoAnswerError(f"{self.port.name}: no Klipper firmware answers identify")
 
     def _wait(self, offset: int, timeout: float) -> Optional[bytes]:

@@ -103,11 +103,13 @@ class WchIspProgrammer:
     def reset(self) -> None:
         try:
             self.isp.reset()
-        except ProtocolError:
-            # A bootloader that does not obey is reset by its lines. Whether the application runs is checked anyway.
-            if not self.wiring:
+        except ProtocolError as error:
+            # A bootloader that does not obey is reset by its lines. Without such lines, silence may mean that it has
+            # restarted before it answered, as some versions do. Whether the application runs is checked anyway.
+            if self.wiring:
+                self.port.play(reset_sequence(self.wiring))
+            elif not isinstance(error, NoAnswerError):
                 raise
-            self.port.play(reset_sequence(self.wiring))
         self.chip = None
         self.port.set_baudrate(wch_isp.BAUDRATE)
 
@@ -129,7 +131,7 @@ class WchIspProgrammer:
         wirings = [entry.wiring] * 6 if entry.wiring else ALL_WIRINGS * 2
         for wiring in wirings:
             self.port.play(entry_sequence(wiring))
-            if self._answers(tries=3 if entry.wiring else 2):
+            if self._answers(tries=3 if entry.wiring else 2) and (entry.wiring or self._is_wired_as(wiring)):
                 self.wiring = wiring
                 return
         # Whatever the last attempt left on the lines must not hold the chip in reset.
@@ -139,6 +141,18 @@ class WchIspProgrammer:
             f"{self.port.name}: the board did not enter its WCH bootloader ({tried} tried); "
             'if it has no such wiring, set entry = "button"'
         )
+
+    def _is_wired_as(self, wiring: str) -> bool:
+        """Whether ``wiring`` also leads out of the bootloader, and in again.
+
+        Where DTR holds the chip in reset, the sequence for a reset by RTS enters too, but leaves BOOT0 raised: every
+        reset would lead back into the bootloader.
+        """
+        self.port.play(reset_sequence(wiring))
+        if self._answers(tries=2):
+            return False
+        self.port.play(entry_sequence(wiring))
+        return self._answers(tries=3)
 
     def _enter_by_hand(self, entry: Entry, ask: Ask) -> None:
         ask(entry.gesture or self.DEFAULT_GESTURE, entry.deadline)

@@ -8,6 +8,8 @@ Source of the facts: the public sources of wchisp (ch32-rs/wchisp: ``protocol.rs
 - The bootloader starts at 115200 bit/s. It cannot read code flash back.
 - Responses to commands that change something begin with a status byte: 0 is success. wchisp 0.3 looks at it only for
   verify, so there a failed program passes; here every one is checked.
+- Chunks are multiples of 8 bytes (isp55e0 ``isp55e0.c``: "as upload protocol requires it"; wchisp pads to 1 KiB,
+  BMCU-Klipper's ``scripts/bmcu_isp.py`` to 56), so the last one is filled up with 0xFF.
 """
 
 import struct
@@ -27,6 +29,7 @@ BAUDRATE = 115200
 #: What C5 can be asked for, fastest first; 1 Mbaud is what CH340 and BMCU-C carry reliably.
 FAST_BAUDRATE = 1_000_000
 CHUNK = 56
+ALIGNMENT = 8
 SECTOR = 1024
 #: The bootloader refuses to erase fewer sectors than this.
 MIN_SECTORS = 8
@@ -77,6 +80,10 @@ def session_key(uid: bytes, chip_id: int) -> bytes:
     return bytes([total] * 7 + [(total + chip_id) & 0xFF])
 
 
+def _filled_up(image: bytes) -> bytes:
+    return image + b"\xff" * (-len(image) % ALIGNMENT)
+
+
 class WchIsp:
     """A conversation with one bootloader. Methods raise ``ProtocolError`` or a subclass when the board objects."""
 
@@ -92,17 +99,15 @@ class WchIsp:
         if len(answer) < 2:
             raise ProtocolError(f"{self.port.name}: identify: expected 2 bytes, got {answer.hex()}")
         chip_id, device_type = answer[0], answer[1]
-        config = self._transfer(READ_CONFIG, bytes([CONFIG_ALL, 0]), timeout)
-        if len(config) < 26:
-            raise ProtocolError(f"{self.port.name}: read config: expected 26 bytes, got {config.hex()}")
-        self._uid, self._chip_id = config[18:26], chip_id
-        version = config[14:18]
+        config = self._read_config(CONFIG_ALL, 24, timeout)
+        self._uid, self._chip_id = config[16:24], chip_id
+        version = config[12:16]
         return Chip(
             chip_id=chip_id,
             device_type=device_type,
             uid=self._uid.hex(),
             bootloader=f"{version[0]:x}{version[1]:x}.{version[2]:x}{version[3]:x}",
-            protected=config[2] != UNPROTECTED,
+            protected=config[0] != UNPROTECTED,
         )
 
     def speed_up(self, baudrate: int = FAST_BAUDRATE) -> int:
@@ -121,6 +126,7 @@ class WchIsp:
 
     def program(self, image: bytes, progress: Progress) -> None:
         """Write ``image`` to erased flash from address 0."""
+        image = _filled_up(image)
         self._set_key()
         self._stream(PROGRAM, image, progress)
         # An empty chunk makes the bootloader write out its last, partly filled page.
@@ -129,25 +135,36 @@ class WchIsp:
     def verify(self, image: bytes, progress: Progress) -> None:
         """Have the bootloader compare its flash with ``image``; raises ``VerifyError`` with the address."""
         self._set_key()
-        self._stream(VERIFY, image, progress)
+        self._stream(VERIFY, _filled_up(image), progress)
 
     def reset(self) -> None:
-        """End the session; the chip restarts into its application."""
+        """End the session; the chip restarts into its application.
+
+        Some bootloaders restart before they have answered (isp55e0: 2.4.0 does); that is ``NoAnswerError``.
+        """
         self._check_status(END, self._transfer(END, b"\x01", 1.0))
 
     def unprotect(self) -> None:
         """Lift read and write protection. **This erases the chip.** The bootloader must be identified again after."""
-        config = self._transfer(READ_CONFIG, bytes([CONFIG_OPTION_BYTES, 0]), 0.5)
-        options = bytearray(config[2:14])
-        if len(options) != 12:
-            raise ProtocolError(f"{self.port.name}: read config: expected 14 bytes, got {config.hex()}")
+        options = bytearray(self._read_config(CONFIG_OPTION_BYTES, 12, 0.5))
         options[0:2] = bytes([UNPROTECTED, UNPROTECTED ^ 0xFF])
         options[8:12] = b"\xff" * 4
         self._check_status(
             WRITE_CONFIG,
             self._transfer(WRITE_CONFIG, bytes([CONFIG_OPTION_BYTES, 0]) + bytes(options), 10.0),
         )
-        self.reset()
+        try:
+            self.reset()
+        except NoAnswerError:
+            pass  # it has restarted already, or will be restarted to enter it again
+
+    def _read_config(self, mask: int, size: int, timeout: float) -> bytes:
+        """Return what ``mask`` picks: option bytes, bootloader version, unique id. The answer begins with the mask."""
+        answer = self._transfer(READ_CONFIG, bytes([mask, 0]), timeout)
+        if answer[:1] != bytes([mask]) or len(answer) < 2 + size:
+            found = answer.hex() or "nothing"
+            raise ProtocolError(f"{self.port.name}: read config: expected {mask:02x}00 and {size} bytes, got {found}")
+        return answer[2 : 2 + size]
 
     def _set_key(self) -> None:
         self._key = session_key(self._uid, self._chip_id)
@@ -184,10 +201,9 @@ class WchIsp:
 
     def _is_protected(self) -> bool:
         try:
-            config = self._transfer(READ_CONFIG, bytes([CONFIG_ALL, 0]), 0.5)
+            return self._read_config(CONFIG_ALL, 1, 0.5)[0] != UNPROTECTED
         except ProtocolError:
             return False
-        return len(config) > 2 and config[2] != UNPROTECTED
 
     def _transfer(self, command: int, data: bytes, timeout: float) -> bytes:
         self.port.discard_input()

@@ -1,0 +1,297 @@
+"""A Klipper host for transactions: systemd, klippy, ports and boards are fakes that remember; the rest is real.
+
+The store, the journal and the guard's files are real and lie below a temporary directory. Each step at an edge asks
+``tick``, so that a test can fail it, or kill the agent there, as SIGKILL or a power cut would.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleetflash.agent import board as board_module
+from fleetflash.agent import devices, disk, guard, klippy, systemd, transaction
+from fleetflash.agent.port import PortError
+from fleetflash.agent.protocols import klipper
+from fleetflash.agent.protocols.errors import NoAnswerError, ProtectedError
+from fleetflash.agent.protocols.programmers import Found
+from fleetflash.agent.schema import BoardTransaction, Entry, Firmware, Image, Transaction
+from fleetflash.agent.store import Journal, Store
+
+OLD, NEW = "v1", "v2"
+SERVICE = "klipper.service"
+
+
+class Death(BaseException):
+    """The agent is killed: nothing of it may run any more."""
+
+
+def content(version: str, board: str) -> bytes:
+    return f"{version} for {board}".encode()
+
+
+def image(version: str, board: str) -> Image:
+    data = content(version, board)
+    return Image(f"artifact-{version}", hashlib.sha256(data).hexdigest(), len(data), version)
+
+
+@dataclass
+class FakeBoard:
+    """``flash``: what it holds; ``mode``: ``application`` or ``bootloader``."""
+
+    name: str
+    uid: str
+    flash: bytes
+    mode: str = "application"
+    chip_id: str = "19:31"
+    protected: bool = False
+
+    @property
+    def version(self) -> str:
+        """What it runs; empty when it runs nothing."""
+        known = {content(version, self.name): version for version in (OLD, NEW, "v3")}
+        return known.get(self.flash, "") if self.mode == "application" else ""
+
+
+class FakePort:
+    def __init__(self, host: "FakeHost", board: FakeBoard) -> None:
+        self.name, self.host, self.board = f"/dev/{board.name}", host, board
+
+    def close(self) -> None: ...
+
+
+class FakeProgrammer:
+    """Does to a ``FakeBoard`` what a programmer does to a board."""
+
+    def __init__(self, port: FakePort) -> None:
+        self.port, self.board, self.tick = port, port.board, port.host.tick
+
+    def enter(self, entry: Entry, ask: object) -> None:
+        self.tick("enter", self.board.name)
+        self.board.mode = "bootloader"
+        self.tick("entered", self.board.name)
+
+    def probe(self) -> Found:
+        self.tick("probe", self.board.name)
+        return Found(self.board.chip_id, self.board.uid, self.board.protected)
+
+    def unprotect(self, entry: Entry, ask: object) -> None:
+        self.board.protected, self.board.flash = False, b""
+
+    def write(self, data: bytes, progress: Callable[[int, int], None]) -> None:
+        if self.board.protected:
+            raise ProtectedError("protected")
+        self.tick("erase", self.board.name)
+        self.board.flash = b""
+        self.tick("program", self.board.name)
+        self.board.flash = data[: len(data) // 2]
+        self.tick("programming", self.board.name)
+        self.board.flash = data
+        progress(len(data), len(data))
+
+    def verify(self, data: bytes, progress: Callable[[int, int], None]) -> None:
+        self.tick("verify", self.board.name)
+        assert self.board.flash == data
+
+    def reset(self) -> None:
+        self.tick("reset", self.board.name)
+        self.board.mode = "application"
+
+    def leave(self) -> None:
+        self.tick("leave", self.board.name)
+        self.board.mode = "application"
+
+
+@dataclass
+class FakeHost:
+    """``faults``: (step, board) → the exceptions that it raises, one a time.
+
+    ``kill_at``, ``kill_on``: the tick, by number or by what it is, at which the agent dies.
+    """
+
+    root: Path
+    boards: dict[str, FakeBoard]
+    active: bool = True
+    ready: bool = True
+    print_state: str = "standby"
+    faults: dict[tuple[str, str], list[Exception]] = field(default_factory=dict)
+    steps: list[tuple[str, str]] = field(default_factory=list)
+    kill_at: int = -1
+    kill_on: tuple[str, str] = ("", "")
+    places: dict[str, str] = field(default_factory=dict)
+    #: What klippy says of a board instead of the truth.
+    said: dict[str, Firmware] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.root / "state")
+        self.places = {name: f"/dev/{name}" for name in self.boards}
+
+    def tick(self, step: str, board: str = "") -> None:
+        if len(self.steps) == self.kill_at or (step, board) == self.kill_on:
+            self.kill_at, self.kill_on = -1, ("", "")
+            raise Death
+        self.steps.append((step, board))
+        if self.faults.get((step, board)):
+            raise self.faults[step, board].pop(0)
+
+    # What a transaction uses
+
+    def open_port(self, device: str, baud: int) -> Any:
+        self.tick("open", device)
+        if self.active:
+            raise PortError(f"{device}: in use by klippy")
+        name = next((name for name, place in self.places.items() if place == device), None)
+        if name is None:
+            raise PortError(f"{device}: no such port")
+        return FakePort(self, self.boards[name])
+
+    def identify(self, port: FakePort, **_: object) -> klipper.Dictionary:
+        if not port.board.version:
+            raise NoAnswerError(f"{port.name}: no Klipper firmware answers identify")
+        return klipper.Dictionary(port.board.version, "", {}, b"")
+
+    def candidates(self, port: str, ports: object) -> list[str]:
+        place = self.places.get(port.removeprefix("/dev/by-path/"), "")
+        return [place] if place else []
+
+    def status(self, path: str, timeout: float = 5.0) -> klippy.Status:
+        if not self.active:
+            raise klippy.KlippyError(f"{path}: no such file")
+        running = all(board.version for board in self.boards.values())
+        mcus = {name: self.said.get(name, Firmware("klippy", board.version)) for name, board in self.boards.items()}
+        if self.ready and running:
+            return klippy.Status("ready", print_state=self.print_state, mcus=mcus)
+        return klippy.Status("error", "mcu: unable to connect")
+
+    def wait_until_ready(self, path: str, timeout: float) -> klippy.Status:
+        self.tick("wait")
+        status = self.status(path)
+        if status.state != "ready":
+            raise klippy.KlippyError(f"klippy is not ready: {status.message}")
+        return status
+
+    def stop(self, unit: str) -> None:
+        self.tick("stop")
+        self.active = False
+
+    def start(self, unit: str, wait: bool = True) -> None:
+        self.tick("start")
+        assert not guard.BUSY.exists(), "the drop-in would keep Klipper from starting"
+        self.active = True
+
+    def show(self, unit: str, properties: object) -> dict[str, str]:
+        return {"ActiveState": "active" if self.active else "inactive", "MainPID": "0"}
+
+    # Whole transactions
+
+    def transaction(self, policy: str = "exact", **changes: Any) -> Transaction:
+        """A transaction from v1 to v2 for all boards; ``changes`` are fields of every board of it."""
+        boards = []
+        for name, board in self.boards.items():
+            fields: dict[str, Any] = {
+                "name": name,
+                "port": f"/dev/by-path/{name}",
+                "device": self.places[name],
+                "chip": "ch32v203c8t6",
+                "chip_ids": ["19:31"],
+                "flash_size": 65536,
+                "programmer": "wch_isp",
+                "entry": Entry("lines"),
+                "expected": Firmware("klippy", OLD),
+                "wanted": image(NEW, name),
+                "way_back": image(OLD, name),
+                "klippy_mcu": name,
+                "uid": board.uid,
+                **changes,
+            }
+            boards.append(BoardTransaction(**fields))
+            for version in (OLD, NEW):
+                disk.write_file(self.store.image(image(version, name).sha256), content(version, name))
+        return Transaction("t-1", "me@here", boards, SERVICE, "/klippy.sock", self.active, self.ready, policy, 10.0)
+
+    def begin(self, whole: Transaction) -> "transaction.Runner":
+        self.store.write_transaction(whole)
+        return self.runner(whole)
+
+    def runner(self, whole: Transaction) -> "transaction.Runner":
+        return transaction.Runner(whole, self.store, self.root / "agent.pyz", self.open_port)
+
+    def run(self, whole: Transaction) -> str:
+        return self.begin(whole).run()
+
+    def outcome(self) -> dict[str, Any]:
+        found = self.store.read_outcome("t-1")
+        assert found is not None, "no outcome was written"
+        return found
+
+    def results(self) -> dict[str, str]:
+        return {name: board["result"] for name, board in self.outcome()["boards"].items()}
+
+    def journal(self, *steps: str) -> list[str]:
+        """The journal's steps, or those of ``steps`` with their boards."""
+        entries = self.store.journal("t-1").read()
+        return [f"{e['step']} {e['board']}" if "board" in e else e["step"] for e in entries if e["step"] in steps]
+
+    def versions(self) -> dict[str, str]:
+        return {name: board.version for name, board in self.boards.items()}
+
+    def after_death(self, whole: Transaction) -> None:
+        """What systemd does when the agent's process is gone: the ``ExecStopPost`` lines, in their order."""
+        try:
+            self.runner(whole).settle()
+        finally:
+            guard.BUSY.unlink(missing_ok=True)
+            if whole.was_active and guard.STOPPED.exists() and not self.active:
+                self.start(SERVICE)
+
+    def left_behind(self) -> list[str]:
+        """Files of the guard that are still there."""
+        paths = (guard.BUSY, guard.SETTLE_UNIT, guard.SETTLE_LINK, guard._drop_in(SERVICE))
+        return [path.name for path in paths if path.exists() or path.is_symlink()]
+
+
+def make_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> FakeHost:
+    """A host on which Klipper runs, with boards of those names, all on v1."""
+    boards = {name: FakeBoard(name, f"0{number}" * 8, content(OLD, name)) for number, name in enumerate(names)}
+    host = FakeHost(tmp_path, boards)
+    run = tmp_path / "run"
+    for name, path in {"RUN": run, "BUSY": run / "busy", "STOPPED": run / "stopped"}.items():
+        monkeypatch.setattr(guard, name, path)
+    monkeypatch.setattr(guard, "SETTLE_UNIT", tmp_path / "etc/fleetflash-settle.service")
+    monkeypatch.setattr(guard, "SETTLE_LINK", tmp_path / "etc/wants/fleetflash-settle.service")
+    monkeypatch.setattr(guard, "_drop_in", lambda service: run / f"{service}.d" / "50-fleetflash.conf")
+    for name in ("show", "stop", "start"):
+        monkeypatch.setattr(systemd, name, getattr(host, name))
+    monkeypatch.setattr(systemd, "systemctl", lambda *words, **_: host.tick("systemctl"))
+    monkeypatch.setattr(klippy, "status", host.status)
+    monkeypatch.setattr(klippy, "wait_until_ready", host.wait_until_ready)
+    monkeypatch.setattr(klipper, "identify", host.identify)
+    monkeypatch.setattr(devices, "candidates", host.candidates)
+    monkeypatch.setattr(devices, "list_ports", lambda holders: [])
+    mortal(host, monkeypatch, Journal, "append")
+    for name in ("write_outcome", "write_ledger", "write_attention"):
+        mortal(host, monkeypatch, Store, name)
+    # Whether it is called is for the store's own tests; here it would only cost time.
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr(transaction, "holders", lambda device: [])
+    monkeypatch.setattr(transaction, "RESTORE_PAUSE", 0.0)
+    monkeypatch.setattr(board_module, "PORT_SECONDS", 0.0)
+    monkeypatch.setattr(board_module, "PROGRAMMERS", {"wch_isp": FakeProgrammer})
+    return host
+
+
+def mortal(host: FakeHost, monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+    """Have the agent die before or after it writes something down."""
+    write = getattr(owner, name)
+
+    def write_and_live(*arguments: Any, **details: Any) -> Any:
+        host.tick(f"before {name}", str(arguments[1]))
+        result = write(*arguments, **details)
+        host.tick(f"after {name}", str(arguments[1]))
+        return result
+
+    monkeypatch.setattr(owner, name, write_and_live)
