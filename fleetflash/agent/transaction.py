@@ -342,6 +342,8 @@ class Runner:
             self._log("stopping")
             systemd.stop(self.transaction.service)
             self._log("stopped")
+        elif not systemd.is_gone(self.transaction.service):
+            systemd.stop(self.transaction.service)  # somebody else's stop, which is not over yet
 
     def _start_service(self) -> str:
         """Let Klipper run again if it did; return why systemd could not start it, or an empty string."""
