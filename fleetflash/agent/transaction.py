@@ -231,6 +231,8 @@ class Runner:
         problem = self._start_service()
         if not self.transaction.was_ready:
             return {}
+        if not names and any(result["result"] == NEEDS_ATTENTION for result in self.results.values()):
+            return {}  # a board that is stuck keeps klippy from being ready; nobody needs to wait for that
         self._log("checking")
         boards = [self.boards[name].board for name in sorted(names) if self._checked_by_klippy(self.boards[name].board)]
         try:
