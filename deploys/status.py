@@ -1,6 +1,6 @@
 """What every board of the farm runs, against what it should: read only, without sudo, offline hosts included.
 
-    pyinfra inventory/lab.py deploys/status.py -y
+pyinfra inventory/lab.py deploys/status.py -y
 """
 
 from pyinfra import config, host

@@ -1,4 +1,4 @@
-"""The privileged conversation over real pipes: nothing begins before all of it is there, and what began needs nobody."""
+"""The privileged conversation over real pipes: nothing begins before all of it is there; what began needs nobody."""
 
 import hashlib
 import json
