@@ -192,6 +192,7 @@ def test_settle_unit_is_durable_before_systemd_hears_of_it(host: Host, monkeypat
     monkeypatch.setattr(systemd, "systemctl", lambda *words, **_: order.append(words[0]))
     guard.raise_guard(transaction(), host.agent)
     assert order[-1] == "daemon-reload"
+    assert any(name.startswith(".fleetflash-settle.service.") for name in order)
     assert "system" in order and "multi-user.target.wants" in order  # the directories of the unit and of its link
 
 

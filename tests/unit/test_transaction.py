@@ -391,7 +391,7 @@ def test_board_without_a_way_back_is_latched_at_once(host_with: MakeHost) -> Non
     host.faults["verify", "a"] = [VerifyError("differs")]
     assert host.run(host.transaction(way_back=None)) == "needs-attention"
     assert "no way back was recorded" in host.store.attention()["a"]
-    assert host.steps.count(("erase", "a")) == 1
+    assert host.journal("restore-failed") == ["restore-failed a"] and host.steps.count(("erase", "a")) == 1
 
 
 def test_only_the_very_board_that_was_written_is_restored(host_with: MakeHost) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from transaction_host import NEW, OLD, Death, FakeHost, content, image, make_host
 
+from fleetflash.agent import guard
 from fleetflash.agent.protocols.errors import NoAnswerError, RefusedError, VerifyError
 from fleetflash.agent.schema import Firmware, Transaction
 
@@ -73,6 +74,8 @@ def wrong(host: FakeHost, whole: Transaction) -> str:
         ledger = host.store.ledger(name)
         if ledger is not None and ledger.image_sha256 != image(version, name).sha256:
             return f"{name} runs {version}, the ledger says {ledger.version or ledger.image_sha256}"
+    if whole.policy == "exact" and len(set(host.versions().values())) > 1:
+        return f"boards that belong together run {host.versions()}"
     flashed = set(host.results().values()) == {"flashed"}
     if (outcome["outcome"] == "committed") != flashed:
         return f"{outcome['outcome']} with {host.results()}"
@@ -124,6 +127,38 @@ def test_death_while_settling_is_settled_by_the_next_one(
             monkeypatch.undo()
         first += 3
     assert problems == []
+
+
+def test_klipper_starts_even_when_the_settling_dies_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guard's last line: a printer with a broken board is better than one that says nothing."""
+    host = make_host(tmp_path, monkeypatch, "a")
+    whole = host.transaction()
+    assert until_killed(host, whole, ("program", "a"))
+    host.kill_at = len(host.steps)
+    with pytest.raises(Death):
+        host.after_death(whole)
+    assert host.active
+
+
+def test_klipper_that_somebody_stopped_meanwhile_is_not_started_for_an_older_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = make_host(tmp_path, monkeypatch, "a")
+    whole = host.transaction()
+    guard.mark_stopped()  # left by an earlier transaction
+    assert until_killed(host, whole, ("systemctl", ""))
+    host.active = False
+    host.after_death(whole)
+    assert not host.active and host.results() == {"a": "untouched"}
+
+
+def test_settling_does_not_wait_for_klipper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At boot its unit is ordered before Klipper: it would wait for itself."""
+    host = make_host(tmp_path, monkeypatch, "a")
+    whole = host.transaction()
+    assert until_killed(host, whole, ("program", "a"))
+    host.after_death(whole)
+    assert host.active and host.waited == [False]
 
 
 def test_settling_twice_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,8 @@ class FakeHost:
     kill_at: int = -1
     kill_on: tuple[str, str] = ("", "")
     places: dict[str, str] = field(default_factory=dict)
+    #: Whether each start of Klipper was waited for.
+    waited: list[bool] = field(default_factory=list)
     #: What klippy says of a board instead of the truth.
     said: dict[str, Firmware] = field(default_factory=dict)
 
@@ -180,6 +182,7 @@ class FakeHost:
 
     def start(self, unit: str, wait: bool = True) -> None:
         self.tick("start")
+        self.waited.append(wait)
         assert not guard.BUSY.exists(), "the drop-in would keep Klipper from starting"
         self.active = True
 
