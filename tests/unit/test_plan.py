@@ -287,3 +287,51 @@ def test_transaction_that_nobody_followed_is_told(last: TransactionFacts, story:
     assert found.unreported == last and story in found.notes[0]
     reported = dataclasses.replace(last, running=False, reported=True)
     assert plan(snapshot(facts(firmware=firmware("v2")), transaction=reported)).unreported is None
+
+
+def test_chip_that_the_programmer_cannot_write_is_refused_although_an_image_is_registered() -> None:
+    avr = NEW.model_copy(update={"chip": "atmega2560"})
+    refused = only(plan(None, board(chip="atmega2560"), artifacts=(avr,)))
+    assert refused.action is Action.REFUSE and "wch_isp can't write atmega2560" in refused.reason
+
+
+def test_estimates_are_line_time_and_round_trips_as_measured() -> None:
+    """30 KiB at 1 Mbaud are 1098 round trips and 0.84 s of line (PROTOCOLS.md); a trip beside the port costs 1 ms."""
+    beside, forwarded = only(plan()), only(plan(None, board(placement="controller")))
+    trips = 2 * -(-30720 // 56)
+    assert trips == 1098
+    assert beside.seconds == pytest.approx(1.5 + 0.84 + trips * 0.001, abs=0.1)
+    assert forwarded.seconds == pytest.approx(1.5 + 0.84 + trips * 0.021, abs=0.1)
+
+
+def test_downtime_is_the_writing_of_all_boards_and_one_restart_and_the_restore_has_time_for_hands() -> None:
+    seen = snapshot(facts("left"), facts("right", device="/dev/ttyUSB1"))
+    boards = (board("left"), board("right", klippy_mcu="right", entry="button", hands_seconds=90))
+    found = plan(seen, *boards, attended=True)
+    writing = sum(b.seconds or 0 for b in found.boards)
+    assert found.downtime == pytest.approx(writing + 6.0, abs=0.1)
+    assert found.transaction is not None
+    assert found.transaction.restore_seconds == pytest.approx(writing + 90 + 6.0, abs=0.1)
+
+
+def test_same_facts_give_the_same_plan_in_the_order_of_the_inventory() -> None:
+    seen = snapshot(facts("left"), facts("right", device="/dev/ttyUSB1"))
+    boards = (board("right", klippy_mcu="right"), board("left"))
+    first, second = plan(seen, *boards), plan(seen, *boards)
+    assert first == second
+    assert [b.name for b in first.boards] == ["right", "left"]
+    assert first.transaction is not None and [b.name for b in first.transaction.boards] == ["right", "left"]
+
+
+def test_way_back_prefers_the_image_that_the_ledger_names_among_equal_dictionaries() -> None:
+    """Two images with one version and equal constants: what was written last here is what runs."""
+    twin = OLD.model_copy(update={"files": (OLD.files[0].model_copy(update={"sha256": "f" * 64}),)})
+    for written in (OLD, twin):
+        found = only(plan(snapshot(facts(ledger=ledger(written))), artifacts=(OLD, twin, NEW)))
+        assert (found.way_back, found.way_back_kind) == (written, "running")
+
+
+def test_transaction_that_runs_is_followed_and_not_disturbed() -> None:
+    running = TransactionFacts("t0", "", True, controller="you@there")
+    found = plan(snapshot(transaction=running))
+    assert found.unreported == running and found.transaction is None
