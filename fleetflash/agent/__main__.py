@@ -16,7 +16,7 @@ from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import ProtocolError
 from fleetflash.agent.schema import SchemaError, SnapshotRequest, from_json, to_json
 from fleetflash.agent.store import Store, StoreError
-from fleetflash.agent.transaction import COMMITTED, RESTORED, Runner
+from fleetflash.agent.transaction import COMMITTED, Runner
 
 
 def main() -> int:
@@ -57,7 +57,8 @@ def _transact(arguments: List[str]) -> int:
 
 
 def _settle(arguments: List[str]) -> int:
-    return 0 if _runner(arguments[0]).settle() in (COMMITTED, RESTORED) else 1
+    # Settled is settled, whatever came of it; only what isn't is to be tried again.
+    return 0 if _runner(arguments[0]).settle() else 1
 
 
 def _identify(arguments: List[str]) -> int:

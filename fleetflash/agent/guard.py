@@ -74,6 +74,11 @@ def start_guarded(transaction: Transaction, agent: Path, outcome: Path, verb: st
     systemd.run_transient(UNIT, properties, _command(agent, verb, transaction.id))
 
 
+def is_idle() -> bool:
+    """Whether neither a transaction runs nor the settling of one, after its death or after a boot."""
+    return systemd.is_gone(UNIT) and systemd.is_gone(SETTLE_UNIT.name)
+
+
 def raise_guard(transaction: Transaction, agent: Path) -> None:
     """Install the settle unit and the drop-in; after this, and not before, Klipper may be stopped."""
     text = SETTLE_TEXT.format(

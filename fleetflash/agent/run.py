@@ -97,7 +97,7 @@ def _start(message: Dict[str, Any], store: Store, archive: bytes, stdin: BinaryI
 
 
 def _refuse_if_running(store: Store) -> None:
-    if not (systemd.is_gone(UNIT) and systemd.is_gone(guard.SETTLE_UNIT.name)):
+    if not guard.is_idle():
         newest = store.newest_transaction()
         holder = store.controller(newest) if newest else ""
         raise RefusedError(
@@ -112,7 +112,7 @@ def _settle_leftovers(store: Store, archive: bytes) -> None:
     Raises ``RefusedError`` while a print runs: whoever prints has seen to it that the printer works.
     """
     for transaction_id in store.unfinished():
-        if not systemd.is_gone(UNIT):
+        if not guard.is_idle():
             return
         try:
             transaction = store.read_transaction(transaction_id)
@@ -132,7 +132,7 @@ def _settle_leftovers(store: Store, archive: bytes) -> None:
                 )
         guard.start_guarded(transaction, _install(store, archive), store.outcome_path(transaction_id), "settle")
         deadline = time.monotonic() + 5 * transaction.restore_seconds + 120.0
-        while not systemd.is_gone(UNIT):
+        while not guard.is_idle():
             if time.monotonic() > deadline:
                 raise RefusedError(f"transaction {transaction_id} does not come to rest; look at fleetflash.service")
             time.sleep(POLL_INTERVAL)
@@ -186,7 +186,7 @@ def _follow(transaction_id: str, lend: bool, store: Store, stdin: BinaryIO, stdo
             sys.exit(0)  # the controller is gone; the transaction goes on without it
         if time.monotonic() >= next_look:
             next_look = time.monotonic() + LOOK_INTERVAL
-            gone = systemd.is_gone(UNIT)
+            gone = guard.is_idle()
             outcome = store.read_outcome(transaction_id) if gone else None
             if outcome is not None:
                 for event in reader.read():

@@ -10,13 +10,12 @@ import time
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from fleetflash.agent import devices, klippy, systemd
+from fleetflash.agent import devices, guard, klippy, systemd
 from fleetflash.agent.port import PortError
 from fleetflash.agent.ports import SerialPort, holders
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import ProtocolError
 from fleetflash.agent.schema import (
-    UNIT,
     BoardFacts,
     Firmware,
     Holder,
@@ -183,7 +182,7 @@ def _firmware(
 
 def _transaction(store: Store) -> Optional[TransactionFacts]:
     newest = store.newest_transaction()
-    running = not systemd.is_gone(UNIT)
+    running = not guard.is_idle()
     if newest is None:
         return TransactionFacts(id="", outcome="", running=True) if running else None
     record = store.read_outcome(newest) or {}

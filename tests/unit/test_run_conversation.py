@@ -41,7 +41,7 @@ class Host:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.store = Store(root / "state")
-        self.running = ""
+        self.running, self.booting = "", False
         self.active, self.print_state = True, "standby"
         self.started: list[tuple[str, str]] = []
         self.refusal: SystemdError | None = None
@@ -53,7 +53,9 @@ class Host:
         monkeypatch.setattr(run, "LOOK_INTERVAL", 0.02)
         monkeypatch.setattr(run, "POLL_INTERVAL", 0.005)
         monkeypatch.setattr(run, "OUTCOME_SECONDS", 0.2)
-        monkeypatch.setattr(systemd, "is_gone", lambda unit: not self.running)
+        monkeypatch.setattr(
+            systemd, "is_gone", lambda unit: not (self.running if "settle" not in unit else self.booting)
+        )
         monkeypatch.setattr(systemd, "is_active", lambda unit: self.active)
         monkeypatch.setattr(systemd, "show", lambda unit, _: {"Description": f"fleetflash transaction {self.running}"})
         monkeypatch.setattr(klippy, "status", lambda path: klippy.Status("ready", print_state=self.print_state))
@@ -379,6 +381,23 @@ def test_nothing_begins_while_an_earlier_one_can_not_be_brought_to_rest(host: Ho
     controller.propose(transaction())
     assert "t-0 could not be brought to rest" in controller.refusal()
     assert host.started == [("settle", "t-0")]
+
+
+def test_settling_that_a_boot_has_begun_is_followed_and_not_begun_a_second_time(
+    host: Host, call: Callable[[], Controller]
+) -> None:
+    """Two of them would fight for the ports, and latch a board that is well."""
+    leave_unfinished(host, "t-0")
+    host.booting = True
+    newcomer, follower = call(), call()
+    newcomer.propose(transaction())
+    assert "t-0" in newcomer.refusal()
+    follower.send(type="follow", id="t-0")
+    time.sleep(0.3)
+    host.store.write_outcome("t-0", {"outcome": "restored"})
+    host.booting = False
+    assert follower.until("outcome")["outcome"] == {"outcome": "restored"}
+    assert host.started == []
 
 
 @pytest.mark.parametrize("print_state", ["printing", "paused"])

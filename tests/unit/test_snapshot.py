@@ -1,0 +1,128 @@
+"""A look at a host opens a port only when nobody else uses it or is about to, and says why when it did not look."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleetflash.agent import devices, guard, klippy, snapshot, systemd
+from fleetflash.agent.klippy import KlippyError, Status
+from fleetflash.agent.port import PortError
+from fleetflash.agent.protocols.errors import NoAnswerError
+from fleetflash.agent.protocols.klipper import Dictionary
+from fleetflash.agent.schema import BoardFacts, Firmware, PortFacts, Probe, Snapshot, SnapshotRequest
+from fleetflash.agent.store import Store
+
+
+class Host:
+    """A stopped Klipper and one free board that runs v1; changed by the tests."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.store = Store(root)
+        self.active, self.idle = "inactive", True
+        self.status: Status | KlippyError = KlippyError("no socket")
+        self.holders: list[tuple[int, str]] = []
+        self.answer: Dictionary | Exception = Dictionary("v1", "gcc", {"MCU": "x"}, b"")
+        self.opened: list[str] = []
+        monkeypatch.setattr(snapshot, "_why_no_systemd", lambda: "")  # this machine may not run it
+        monkeypatch.setattr(systemd, "show", lambda unit, _: {"ActiveState": self.active, "MainPID": "100", "User": ""})
+        monkeypatch.setattr(guard, "is_idle", lambda: self.idle)
+        monkeypatch.setattr(devices, "list_ports", lambda _: [PortFacts("/dev/d", [], ["/dev/p"])])
+        monkeypatch.setattr(devices, "candidates", lambda port, _: ["/dev/d"] if port == "/dev/p" else [])
+        monkeypatch.setattr(snapshot, "holders", lambda device: self.holders)
+        monkeypatch.setattr(snapshot, "STARTUP_SECONDS", 0.0)
+        monkeypatch.setattr(klippy, "status", self._status)
+        monkeypatch.setattr(klippy, "mcu_sections", lambda path: [])
+        monkeypatch.setattr(snapshot.SerialPort, "open", self._open)
+        monkeypatch.setattr(snapshot.klipper, "identify", self._identify)
+
+    def _status(self, path: str) -> Status:
+        if isinstance(self.status, KlippyError):
+            raise self.status
+        return self.status
+
+    def _open(self, device: str, baud: int) -> Any:
+        self.opened.append(device)
+        if isinstance(self.answer, PortError):
+            raise self.answer
+        return self
+
+    def close(self) -> None: ...
+
+    def _identify(self, port: object, **_: object) -> Dictionary:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def look(self) -> Snapshot:
+        return snapshot.take(SnapshotRequest([Probe("bmcu", "/dev/p", "mcu")], socket="/s"), self.store)
+
+    def board(self) -> BoardFacts:
+        return self.look().boards["bmcu"]
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(tmp_path, monkeypatch)
+
+
+def test_board_of_a_stopped_klipper_is_asked_itself(host: Host) -> None:
+    found = host.board()
+    assert (found.device, found.candidates) == ("/dev/d", ["/dev/d"])
+    assert found.firmware == Firmware("identify", "v1", "gcc", {"MCU": "x"})
+    assert host.opened == ["/dev/d"]
+
+
+def test_klippy_is_asked_while_it_runs_and_no_port_opened(host: Host) -> None:
+    host.active, host.holders = "active", [(100, "klippy")]
+    host.status = Status("ready", print_state="standby", mcus={"mcu": Firmware("klippy", "v2")})
+    found = host.look()
+    assert found.boards["bmcu"].firmware.version == "v2" and host.opened == []
+    assert (found.service.klippy, found.service.print_state, found.service.main_pid) == ("ready", "standby", 100)
+
+
+def test_look_does_not_come_between_a_running_transaction_and_its_boards(host: Host) -> None:
+    """Between two boards their ports are free for a moment: opening one would make the transaction fail."""
+    host.idle = False
+    found = host.look()
+    assert host.opened == []
+    assert found.boards["bmcu"].firmware.source == "unasked"
+    assert "a transaction is running" in found.boards["bmcu"].firmware.error
+    assert found.transaction is not None and found.transaction.running
+
+
+def test_port_that_is_held_is_not_opened_and_its_holder_named(host: Host) -> None:
+    host.holders = [(7, "minicom")]
+    assert host.board().firmware == Firmware("unasked", error="/dev/d is held by process 7 (minicom)")
+    assert host.opened == []
+
+
+def test_port_that_klippy_is_about_to_open_is_left_to_it(host: Host) -> None:
+    host.active, host.status = "active", Status("startup")
+    assert host.board().firmware.source == "none" and host.opened == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "source", "words"),
+    [
+        (NoAnswerError("/dev/d: no Klipper firmware answers"), "none", "no Klipper firmware answers"),
+        (PortError("/dev/d: no permission"), "unasked", "no permission"),
+    ],
+)
+def test_silent_board_and_port_that_can_not_be_used_are_told_apart(
+    host: Host, answer: Exception, source: str, words: str
+) -> None:
+    host.answer = answer
+    found = host.board().firmware
+    assert found.source == source and words in found.error
+
+
+def test_board_whose_port_is_absent_is_data_and_no_error(host: Host) -> None:
+    found = snapshot.take(SnapshotRequest([Probe("bmcu", "/dev/gone")], socket="/s"), host.store).boards["bmcu"]
+    assert (found.device, found.candidates, found.firmware.error) == ("", [], "/dev/gone is not there")
+
+
+def test_klippy_that_can_not_be_asked_is_data_with_the_reason(host: Host) -> None:
+    host.active, host.status = "active", KlippyError("/s: no answer in time")
+    service = host.look().service
+    assert (service.active, service.klippy, service.error) == ("active", "", "/s: no answer in time")
