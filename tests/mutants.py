@@ -119,14 +119,14 @@ MUTANTS = [
     ),
     Mutant(
         "print state before the stop",
-        "fleetflash/agent/transaction.py",
-        "        if _prints(status):\n            raise",
-        "        if False:\n            raise",
+        "fleetflash/agent/preconditions.py",
+        "    if status.prints:\n        raise",
+        "    if False:\n        raise",
         "tests/unit/test_transaction.py",
     ),
     Mutant(
         "stale plan",
-        "fleetflash/agent/transaction.py",
+        "fleetflash/agent/preconditions.py",
         "if found and found.version and board.expected.version and found.version != board.expected.version:",
         "if False:",
         "tests/unit/test_transaction.py",
@@ -141,7 +141,7 @@ MUTANTS = [
     Mutant(
         "print that runs when a death is settled",
         "fleetflash/agent/transaction.py",
-        "if status is not None and _prints(status):",
+        "if status is not None and status.prints:",
         "if False:",
         "tests/unit/test_transaction_deaths.py",
     ),

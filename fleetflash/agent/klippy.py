@@ -29,6 +29,11 @@ class Status:
     paused: bool = False
     mcus: Dict[str, Firmware] = field(default_factory=dict)
 
+    @property
+    def prints(self) -> bool:
+        """Whether a print is going on, or only paused: nobody may stop it."""
+        return self.print_state in ("printing", "paused") or self.paused
+
 
 class _Session:
     def __init__(self, path: str, timeout: float):

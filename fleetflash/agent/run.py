@@ -125,7 +125,7 @@ def _settle_leftovers(store: Store, archive: bytes) -> None:
                 status = klippy.status(transaction.socket)
             except klippy.KlippyError:
                 status = None
-            if status is not None and (status.print_state in ("printing", "paused") or status.paused):
+            if status is not None and status.prints:
                 raise RefusedError(
                     f"transaction {transaction_id} is unfinished, but the printer is {status.print_state}; "
                     "run again when it is idle"

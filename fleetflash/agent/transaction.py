@@ -10,16 +10,16 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Set
 
-from fleetflash.agent import devices, guard, klippy, systemd
+from fleetflash.agent import guard, klippy, preconditions, systemd
 from fleetflash.agent.board import BoardOnPort, OpenPort, WrongFirmwareError, differences
 from fleetflash.agent.events import EventWriter, path_for
 from fleetflash.agent.history import downtime, failures, restored_boards, troubles, uids, unsettled, verified_boards
 from fleetflash.agent.lease import LeaseError, lend_port
 from fleetflash.agent.port import PortError
-from fleetflash.agent.ports import holders
 from fleetflash.agent.protocols.errors import ProtocolError, WrongChipError
 from fleetflash.agent.protocols.programmers import Ask, Progress
-from fleetflash.agent.schema import BoardTransaction, Image, LedgerEntry, PortFacts, Transaction
+from fleetflash.agent.schema import BoardTransaction, Image, LedgerEntry, Transaction
+from fleetflash.agent.service import KlipperService
 from fleetflash.agent.store import Store, StoreError
 
 #: What a board, its port or its disk can do wrong; anything else is a bug and is left to ``settle``.
@@ -30,16 +30,10 @@ COMMITTED, RESTORED, REFUSED, FAILED, NEEDS_ATTENTION = "committed", "restored",
 #: A board that resists its way back is tried again: a power dip or a replugged cable passes.
 RESTORE_ATTEMPTS = 4
 RESTORE_PAUSE = 2.0
-#: What klippy says of a printer that may be stopped.
-IDLE_STATES = ("standby", "complete", "cancelled", "error")
 #: What the ledger says of a board from its first erased byte until its next commit or restore.
 UNFINISHED = "unfinished"
 #: Without these in the journal nothing may go on; of all others the work is worth more than the record.
 ESSENTIAL_STEPS = ("begin", "guarded", "writing", "committed")
-
-
-class RefusalError(Exception):
-    """The host isn't as the plan saw it; nothing was touched."""
 
 
 class Runner:
@@ -57,6 +51,7 @@ class Runner:
         self.results: Dict[str, Dict[str, Any]] = {
             board.name: {"result": "untouched", "detail": ""} for board in transaction.boards
         }
+        self.klipper = KlipperService(transaction, self._log)
         self._settling = False
 
     # The transaction
@@ -66,11 +61,12 @@ class Runner:
         self._log("begin")
         guard.forget_stopped()
         try:
-            self._check_preconditions()
+            preconditions.check_host(self.transaction, self.store)
+            preconditions.check_printer(self.transaction)
             guard.raise_guard(self.transaction, self.agent)
             self._log("guarded")
-            self._check_printer()
-        except (RefusalError, systemd.SystemdError, OSError) as error:
+            preconditions.check_printer(self.transaction)
+        except (preconditions.RefusalError, systemd.SystemdError, OSError) as error:
             return self._finish(REFUSED, str(error))
         try:
             return self._carry_out()
@@ -79,7 +75,7 @@ class Runner:
             raise
 
     def _carry_out(self) -> str:
-        self._stop_service()
+        self.klipper.stop()
         failed = self._write_boards()
         stuck = self._restore_failed(failed)
         wrong = self._start_and_check(unsettled(self.journal.read()) - set(failed), alone=not failed)
@@ -97,6 +93,7 @@ class Runner:
         Returns the outcome; empty when a print runs by now, which nothing may stop.
         """
         self._settling = True
+        self.klipper.waits_for_start = False
         outcome = self.store.read_outcome(self.transaction.id)
         if outcome is not None:
             guard.lower_guard(self.transaction)
@@ -112,8 +109,8 @@ class Runner:
         for name in restored_boards(entries):
             reason = self.results[name]["detail"] or "interrupted while it was being written"
             self.results[name].update(result=RESTORED, detail=reason)
-        status = self._klippy_status()
-        if status is not None and _prints(status):
+        status = self.klipper.status()
+        if status is not None and status.prints:
             return ""
         interrupted = unsettled(entries)
         whole = self.transaction.policy == "compatible" or interrupted == set(self.boards)
@@ -124,71 +121,11 @@ class Runner:
         failed = {name: why.get(name, "interrupted while it was being written") for name in interrupted}
         stuck = self._restore_failed(failed)
         self._leave_bootloaders()
-        self._start_service()
+        self.klipper.start()
         if not failed and not restored_boards(entries):
             given_up = [str(entry["error"]) for entry in entries if entry["step"] == "given-up"]
             return self._finish(FAILED, "; ".join([*given_up, "interrupted before any board was written; run again"]))
         return self._conclude(failed or {"": "interrupted"}, stuck)
-
-    # Before anything is touched
-
-    def _check_preconditions(self) -> None:
-        """Raise ``RefusalError`` when the host is not as the plan saw it, or a way back isn't on the disk."""
-        transaction = self.transaction
-        facts = systemd.show(transaction.service, ["ActiveState", "MainPID"])
-        active = facts.get("ActiveState") in systemd.ACTIVE_STATES
-        if active != transaction.was_active:
-            now, then = ("active", "stopped") if active else ("stopped", "active")
-            raise RefusalError(f"{transaction.service} is {now}, but it was {then} when the plan was made; run again")
-        ports = devices.list_ports({})
-        for board in transaction.boards:
-            self._check_board(board, ports, int(facts.get("MainPID") or 0))
-        self._check_printer()
-
-    def _check_board(self, board: BoardTransaction, ports: List[PortFacts], klippy_pid: int) -> None:
-        found = devices.candidates(board.port, ports)
-        if found != [board.device]:
-            now = " and ".join(found) or "absent"
-            raise RefusalError(f"{board.name}: {board.port} now is {now}, the plan saw {board.device}; run again")
-        for pid, command in holders(board.device):
-            if pid != klippy_pid:
-                raise RefusalError(f"{board.name}: {board.device} is held by process {pid} ({command}); end it")
-        for image in [board.wanted, *([board.way_back] if board.way_back else [])]:
-            if image.size > board.flash_size:
-                what = f"{image.version} has {image.size} bytes, {board.chip} has {board.flash_size} bytes of flash"
-                raise RefusalError(f"{board.name}: {what}; nothing was stopped")
-            if image is board.wanted and board.placement != "host":
-                continue
-            try:
-                self.store.read_image(image.sha256)
-            except (StoreError, OSError) as error:
-                raise RefusalError(f"{board.name}: {error}; nothing was stopped") from error
-        ledger = self.store.ledger(board.name)
-        if ledger and ledger.uid and board.uid and ledger.uid != board.uid:
-            raise RefusalError(f"{board.name}: the ledger knows unique id {ledger.uid}, the plan says {board.uid}")
-
-    def _check_printer(self) -> None:
-        """Ask klippy again just before it is stopped: is it printing, does it still run what the plan saw?"""
-        if not self.transaction.was_active:
-            return
-        try:
-            status = klippy.status(self.transaction.socket)
-        except klippy.KlippyError as error:
-            if not self.transaction.was_ready:
-                return  # it was in error and can't print
-            raise RefusalError(f"klippy no longer answers, so it may be printing: {error}") from error
-        if _prints(status):
-            raise RefusalError(
-                f"a print has begun since the plan was made (state {status.print_state}); run again later"
-            )
-        if status.state == "ready" and status.print_state not in IDLE_STATES:
-            raise RefusalError(f"klippy doesn't say whether it is printing (state {status.print_state!r}); run again")
-        for board in self.transaction.boards:
-            found = status.mcus.get(board.klippy_mcu or "")
-            if found and found.version and board.expected.version and found.version != board.expected.version:
-                raise RefusalError(
-                    f"{board.name}: runs {found.version}, the plan saw {board.expected.version}; run again"
-                )
 
     # Writing
 
@@ -228,7 +165,7 @@ class Runner:
 
         ``alone``: no other board of the host has failed, which could keep klippy from being ready.
         """
-        problem = self._start_service()
+        problem = self.klipper.start()
         if not self.transaction.was_ready:
             return {}
         if not names and any(result["result"] == NEEDS_ATTENTION for result in self.results.values()):
@@ -244,9 +181,9 @@ class Runner:
             if not boards or alone:
                 return {board.name: str(error) for board in boards}
             # A neighbour that is stuck is not their fault: they are asked themselves.
-            self._stop_service()
+            self.klipper.stop()
             failed = self._ask_boards({board.name for board in boards})
-            self._start_service()
+            self.klipper.start()
             return failed
         self._log("ready")
         failed = {}
@@ -281,7 +218,7 @@ class Runner:
         written = unsettled(self.journal.read())
         restore = written if self.transaction.policy == "exact" else written & set(failed)
         if restore:
-            self._stop_service()
+            self.klipper.stop()
         stuck = {name for name in sorted(restore) if not self._restore(name, failed.get(name, ""))}
         self._leave_bootloaders()
         return stuck
@@ -326,7 +263,7 @@ class Runner:
         entered = {str(entry["board"]) for entry in entries if entry["step"] == "entering"}
         written = {str(entry["board"]) for entry in entries if entry["step"] == "writing"}
         for name in sorted(entered - written):
-            self._stop_service()
+            self.klipper.stop()
             try:
                 self.boards[name].leave_bootloader()
             except BOARD_ERRORS as error:
@@ -334,42 +271,6 @@ class Runner:
 
     def _uid(self, name: str) -> str:
         return self.boards[name].board.uid or uids(self.journal.read()).get(name, "")
-
-    # The service
-
-    def _stop_service(self) -> None:
-        guard.hold()
-        if systemd.is_active(self.transaction.service):
-            guard.mark_stopped()
-            self._log("stopping")
-            systemd.stop(self.transaction.service)
-            self._log("stopped")
-        elif not systemd.is_gone(self.transaction.service):
-            systemd.stop(self.transaction.service)  # somebody else's stop, which is not over yet
-
-    def _start_service(self) -> str:
-        """Let Klipper run again if it did; return why systemd could not start it, or an empty string."""
-        guard.release()
-        if not self.transaction.was_active:
-            return ""
-        self._log("starting")
-        try:
-            # At boot the settle unit is ordered before Klipper: waiting for it here would wait for ourselves.
-            systemd.start(self.transaction.service, wait=not self._settling)
-        except systemd.SystemdError as error:
-            # The unit's own failure, or a host that shuts down; what comes after it must still be done.
-            self._log("start-failed", error=str(error))
-            return str(error)
-        return ""
-
-    def _klippy_status(self) -> Optional[klippy.Status]:
-        """What klippy says while it runs; ``None`` while it is stopped or silent."""
-        if not systemd.is_active(self.transaction.service):
-            return None
-        try:
-            return klippy.status(self.transaction.socket)
-        except klippy.KlippyError:
-            return None
 
     def _all_run_what_was_verified(self, names: Set[str], status: klippy.Status, entries: List[Dict[str, Any]]) -> bool:
         """Whether klippy is ready with the new firmware on every board of ``names``, each verified before the death."""
@@ -463,7 +364,3 @@ class Runner:
             return lambda done, total: self.events.progress(name, phase_name, done, total)
 
         return phase
-
-
-def _prints(status: klippy.Status) -> bool:
-    return status.print_state in ("printing", "paused") or status.paused

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transaction_host import NEW, OLD, FakeHost, content, image, make_host
 
-from fleetflash.agent import disk, guard, klippy, systemd, transaction
+from fleetflash.agent import disk, guard, klippy, preconditions, systemd, transaction
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols.errors import NoAnswerError, ProtocolError, RefusedError, VerifyError
 from fleetflash.agent.schema import Firmware, LedgerEntry
@@ -139,7 +139,7 @@ def board_is_elsewhere(host: FakeHost) -> str:
 
 
 def port_is_held(host: FakeHost) -> str:
-    transaction.holders = lambda device: [(77, "minicom")] if device == "/dev/b" else []
+    preconditions.holders = lambda device: [(77, "minicom")] if device == "/dev/b" else []
     return r"b: /dev/b is held by process 77 \(minicom\)"
 
 
@@ -199,7 +199,7 @@ REFUSALS = [
 def test_host_that_is_not_as_the_plan_saw_it_is_refused_untouched(
     host: FakeHost, changed: Callable[[FakeHost], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((klippy, "status"), (systemd, "show"), (transaction, "holders")):
+    for module, name in ((klippy, "status"), (systemd, "show"), (preconditions, "holders")):
         monkeypatch.setattr(module, name, getattr(module, name))  # so that it is put back
     whole = host.transaction()
     words = changed(host)
@@ -328,7 +328,7 @@ def test_version_that_klippy_does_not_confirm_is_taken_back(host: FakeHost, poli
     host.said["b"] = Firmware("klippy", "v3")
     host.said["a"] = Firmware("klippy", NEW)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(transaction.Runner, "_check_printer", lambda self: None)
+        patch.setattr(preconditions, "check_printer", lambda whole: None)
         assert host.run(whole) == "restored"
     assert "runs v3, expected v2" in host.outcome()["detail"]
     assert host.boards["b"].version == OLD and host.boards["a"].version == (OLD if policy == "exact" else NEW)
