@@ -8,6 +8,7 @@
       transactions/<id>/            transaction.json, journal.jsonl, outcome.json
       boards/<name>.json            what the last committed transaction left on a board
       attention/<name>.json         why a board needs a person; latched until cleared
+      reserve                       space for the record, should the disk fill up during a transaction
 """
 
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Set
 
 from fleetflash.agent import disk
+from fleetflash.agent.reserve import Reserve
 from fleetflash.agent.schema import STATE, LedgerEntry, SchemaError, Transaction, from_json, to_json
 
 #: Old transactions that are kept for the record.
@@ -30,11 +32,17 @@ class StoreError(Exception):
 class Journal:
     """One JSON line a step, on the disk before the step after it begins."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, reserve: Reserve):
         self.path = path
+        self.reserve = reserve
 
     def append(self, step: str, **details: Any) -> Dict[str, Any]:
+        """Raises ``OSError`` when the line can't be made durable."""
         entry = {"time": round(time.time(), 3), "step": step, **details}
+        self.reserve.spend(lambda: self._append(entry))
+        return entry
+
+    def _append(self, entry: Dict[str, Any]) -> None:
         line = json.dumps(entry, sort_keys=True).encode() + b"\n"
         created = not self.path.exists()
         descriptor = os.open(str(self.path), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -49,7 +57,6 @@ class Journal:
             os.close(descriptor)
         if created:
             disk.sync_directory(self.path.parent)
-        return entry
 
     def read(self) -> List[Dict[str, Any]]:
         """Return all whole lines; one that a power cut tore is left out."""
@@ -82,6 +89,7 @@ class Store:
 
     def __init__(self, root: Path = Path(STATE)):
         self.root = root
+        self.reserve = Reserve(root / "reserve")
 
     def agent(self, sha256: str) -> Path:
         return self.root / "agent" / f"{sha256}.pyz"
@@ -101,7 +109,7 @@ class Store:
         return self.root / "transactions" / transaction_id
 
     def journal(self, transaction_id: str) -> Journal:
-        return Journal(self.transaction_directory(transaction_id) / "journal.jsonl")
+        return Journal(self.transaction_directory(transaction_id) / "journal.jsonl", self.reserve)
 
     def write_transaction(self, transaction: Transaction) -> None:
         directory = self.transaction_directory(transaction.id)
@@ -153,7 +161,7 @@ class Store:
         return self.transaction_directory(transaction_id) / "outcome.json"
 
     def write_outcome(self, transaction_id: str, outcome: Dict[str, Any]) -> None:
-        disk.write_json(self.outcome_path(transaction_id), outcome)
+        self._write(self.outcome_path(transaction_id), outcome)
 
     def read_outcome(self, transaction_id: str) -> Optional[Dict[str, Any]]:
         value = disk.read_json(self.outcome_path(transaction_id))
@@ -176,7 +184,7 @@ class Store:
             return None
 
     def write_ledger(self, board: str, entry: LedgerEntry) -> None:
-        disk.write_json(self.root / "boards" / f"{board}.json", to_json(entry))
+        self._write(self.root / "boards" / f"{board}.json", to_json(entry))
 
     def attention(self) -> Dict[str, str]:
         """Return board name → what a person has to do."""
@@ -187,7 +195,10 @@ class Store:
         return found
 
     def write_attention(self, board: str, detail: str) -> None:
-        disk.write_json(self.root / "attention" / f"{board}.json", {"detail": detail, "since": time.time()})
+        self._write(self.root / "attention" / f"{board}.json", {"detail": detail, "since": time.time()})
+
+    def _write(self, path: Path, value: Any) -> None:
+        self.reserve.spend(lambda: disk.write_json(path, value))
 
     def clear_attention(self, board: str) -> None:
         disk.remove(self.root / "attention" / f"{board}.json")

@@ -63,6 +63,7 @@ class Runner:
         try:
             preconditions.check_host(self.transaction, self.store)
             preconditions.check_printer(self.transaction)
+            self.store.reserve.take()
             guard.raise_guard(self.transaction, self.agent)
             self._log("guarded")
             preconditions.check_printer(self.transaction)
@@ -336,6 +337,7 @@ class Runner:
             "ended_at": round(time.time(), 3),
         }
         self.store.write_outcome(self.transaction.id, record)
+        self.store.reserve.release()
         guard.lower_guard(self.transaction)
         self._log("end", outcome=outcome)
         self.store.prune()

@@ -10,10 +10,15 @@ from typing import Any
 import pytest
 
 from fleetflash.agent import disk
+from fleetflash.agent.reserve import Reserve
 from fleetflash.agent.schema import BoardTransaction, Entry, Firmware, Image, LedgerEntry, Transaction
 from fleetflash.agent.store import KEPT_TRANSACTIONS, Journal, Store, StoreError
 
 Log = list[tuple[str, str]]
+
+
+def journal_in(directory: Path) -> Journal:
+    return Journal(directory / "journal.jsonl", Reserve(directory / "reserve"))
 
 
 @pytest.fixture
@@ -106,7 +111,7 @@ def test_torn_json_is_no_json(tmp_path: Path, content: bytes) -> None:
 def test_each_line_is_on_the_disk_before_the_next_step_and_the_first_one_has_a_name_there(
     tmp_path: Path, log: Log
 ) -> None:
-    journal = Journal(tmp_path / "journal.jsonl")
+    journal = journal_in(tmp_path)
     journal.append("begin")
     assert log == [("sync", "journal.jsonl"), ("sync", tmp_path.name)]
     journal.append("guarded", board="bmcu", uid="aa")
@@ -115,7 +120,7 @@ def test_each_line_is_on_the_disk_before_the_next_step_and_the_first_one_has_a_n
 
 
 def test_line_that_a_power_cut_tore_is_left_out_and_swallows_no_other(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.jsonl")
+    journal = journal_in(tmp_path)
     for step in ("begin", "guarded", "writing"):
         journal.append(step)
     whole = journal.path.read_bytes()
@@ -130,7 +135,7 @@ def test_line_that_a_power_cut_tore_is_left_out_and_swallows_no_other(tmp_path: 
 
 
 def test_zeros_that_a_file_system_left_after_a_power_cut_are_no_entry(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.jsonl")
+    journal = journal_in(tmp_path)
     journal.append("begin")
     with journal.path.open("ab") as file:
         file.write(bytes(100))
@@ -141,13 +146,13 @@ def test_zeros_that_a_file_system_left_after_a_power_cut_are_no_entry(tmp_path: 
 def test_line_that_the_disk_takes_in_pieces_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:5]))
-    journal = Journal(tmp_path / "journal.jsonl")
+    journal = journal_in(tmp_path)
     journal.append("writing", board="bmcu")
     assert journal.read()[0]["board"] == "bmcu"
 
 
 def test_journal_that_is_not_there_is_empty(tmp_path: Path) -> None:
-    assert Journal(tmp_path / "none").read() == []
+    assert journal_in(tmp_path / "none").read() == []
 
 
 # Images
