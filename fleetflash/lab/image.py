@@ -21,7 +21,7 @@ import random
 import struct
 import sys
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,11 @@ class Firmware:
     baud: int
     clock_hz: int
 
+    def renamed(self, version: str) -> "Firmware":
+        """The same firmware with another version in its dictionary."""
+        dictionary = {**self.dictionary, "version": version}
+        return replace(self, version=version, dictionary=dictionary, identify_data=_pack(dictionary))
+
 
 def build_dictionary(
     version: str, *, mcu: str, baud: int, build_versions: str, constants: dict[str, Any] | None = None
@@ -148,7 +153,7 @@ def build_image(
     Raises ValueError when the dictionary does not fit.
     """
     dictionary = build_dictionary(version, mcu=mcu, baud=baud, build_versions=build_versions, constants=constants)
-    packed = zlib.compress(json.dumps(dictionary, sort_keys=True, separators=(",", ":")).encode(), 9)
+    packed = _pack(dictionary)
     room = size - CODE_OFFSET - len(packed)
     if room < 0:
         raise ValueError(f"an image of {size} bytes has no room for its dictionary of {len(packed)} bytes")
@@ -165,6 +170,10 @@ def build_image(
         return startup + HEADER.pack(MAGIC, size, dictionary_offset, len(packed), crc) + body
 
     return with_crc(zlib.crc32(with_crc(0)))
+
+
+def _pack(dictionary: dict[str, Any]) -> bytes:
+    return zlib.compress(json.dumps(dictionary, sort_keys=True, separators=(",", ":")).encode(), 9)
 
 
 def read_firmware(flash: bytes) -> Firmware | None:

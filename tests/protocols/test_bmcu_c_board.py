@@ -734,6 +734,16 @@ def test_corrupt_program_chunk_is_found_by_verify(board: Board, port: Port) -> N
     assert port.verify(56, bytes(56)) == b"\xf5\x00"
 
 
+def test_impostor_answers_as_another_board_and_then_as_itself_again(board: Board, port: Port) -> None:
+    board.do("fault", kind="impostor", command="identify")
+    board.do("fault", kind="impostor", command="config")
+    assert port.exchange(IDENTIFY) != IDENTIFIED
+    assert port.exchange(IDENTIFY) == IDENTIFIED
+    mask = bytes([0x10, 0])
+    assert port.command(0xA7, mask)[2:].hex() != UID
+    assert port.command(0xA7, mask)[2:].hex() == UID
+
+
 def test_refused_bootloader_and_cleared_faults(plug: Plug) -> None:
     board = plug(image=build_image("v1"))
     board.do("fault", kind="refuse_bootloader")
@@ -909,6 +919,37 @@ def test_integers_are_coded_as_klipper_does(value: int, coded: str) -> None:
 def test_identify_gives_the_dictionary_of_the_image(klipper: Klipper) -> None:
     assert klipper.dictionary["version"] == "v0.13.0-5-g123"
     assert klipper.dictionary["config"]["MCU"] == "ch32v203c8"
+
+
+def test_firmware_that_says_another_version_only_where_it_is_meant(plug: Plug) -> None:
+    board = plug(image=build_image("v1"))
+
+    def version() -> str:
+        board.do("power", on=False)
+        board.do("power", on=True)
+        time.sleep(0.05)
+        with Port(board.tty, 250000) as port:
+            host = Klipper(port)
+            host.identify()
+        return str(host.dictionary["version"])
+
+    board.do("fault", kind="other_version", version="v2")
+    assert version() == "v1"
+    board.do("fault", kind="other_version", version="v1")
+    assert version() == "v1-other"
+    assert version() == "v1"
+
+
+def test_boot_loop_of_one_version_ends_with_its_count(plug: Plug) -> None:
+    board = plug(image=build_image("v1"))
+    board.do("fault", kind="boot_loop", version="v2", count=9)
+    board.do("fault", kind="boot_loop", version="v1", count=3)
+    resets = board.do("status")["resets"]
+    board.do("power", on=False)
+    board.do("power", on=True)
+    wait_for(lambda: board.do("status")["resets"] == resets + 4)
+    time.sleep(0.2)
+    assert board.do("status")["resets"] == resets + 4
 
 
 def test_golden_identify_block(plug: Plug) -> None:

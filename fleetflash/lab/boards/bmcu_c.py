@@ -193,8 +193,11 @@ class BmcuC:
         self._program = WchBootloader(self, self._settings.chip, self._flash, self._options)
 
     def _run_application(self, firmware: Firmware, due: float) -> None:
-        self._program = KlipperApp(self, firmware, due)
-        if self.faults.take_boot("boot_loop"):
+        other = self.faults.take_boot("other_version", firmware.version)
+        if other:
+            self.log("fault other_version")
+        self._program = KlipperApp(self, firmware.renamed(f"{firmware.version}-other") if other else firmware, due)
+        if self.faults.take_boot("boot_loop", firmware.version):
             self.log("fault boot_loop")
             self.software_reset(due + BOOT_LOOP_TIME)
 
@@ -295,7 +298,7 @@ class BmcuC:
         self.faults.add(Fault("pause", command=request["command"], byte=request.get("byte")))
 
     def _plan_fault(self, request: Request) -> None:
-        fields = {key: request[key] for key in ("command", "byte", "count", "status") if key in request}
+        fields = {key: request[key] for key in ("command", "byte", "count", "status", "version") if key in request}
         kind = request["kind"]
         if kind not in BOOT_KINDS and not fields.get("command"):
             raise ValueError(f"fault {kind} needs a command")

@@ -15,19 +15,25 @@ KINDS = {
     "garbage": "do not execute; answer with noise",
     "refuse_bootloader": "start the application although the bootloader was asked for",
     "boot_loop": "the application resets itself shortly after each start",
+    "impostor": "answer as another board would: identify with another chip, config with another unique id",
+    "other_version": "the application says that it is another version",
 }
-BOOT_KINDS = ("refuse_bootloader", "boot_loop")
+BOOT_KINDS = ("refuse_bootloader", "boot_loop", "other_version")
 
 
 @dataclass
 class Fault:
-    """One planned misbehaviour: the next ``count`` matching commands."""
+    """One planned misbehaviour: the next ``count`` matching commands.
+
+    ``version`` narrows what the application does wrong to the firmware of that version.
+    """
 
     kind: str
     command: str | None = None
     byte: int | None = None
     count: int = 1
     status: int = 0xFE
+    version: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -37,8 +43,8 @@ class Fault:
         if self.count < 1:
             raise ValueError("count must be at least 1")
 
-    def matches(self, command: str, start: int | None, length: int) -> bool:
-        if self.command not in (None, command):
+    def matches(self, command: str, start: int | None, length: int, version: str | None) -> bool:
+        if self.command not in (None, command) or self.version not in (None, version):
             return False
         if self.byte is None or start is None:
             return True
@@ -57,17 +63,22 @@ class Faults:
     def clear(self) -> None:
         self._planned.clear()
 
-    def take(self, command: str, start: int | None = None, length: int = 0) -> Fault | None:
-        """The fault for a command that has arrived; ``start``, ``length``: the flash bytes it covers."""
+    def take(
+        self, command: str, start: int | None = None, length: int = 0, *, version: str | None = None
+    ) -> Fault | None:
+        """The fault for a command that has arrived.
+
+        ``start``, ``length``: the flash bytes it covers; ``version``: the application that it has reached.
+        """
         for fault in self._planned:
-            if fault.kind not in BOOT_KINDS and fault.matches(command, start, length):
+            if fault.kind not in BOOT_KINDS and fault.matches(command, start, length, version):
                 return self._use(fault)
         return None
 
-    def take_boot(self, kind: str) -> bool:
-        """Whether a fault of this kind strikes at this start."""
+    def take_boot(self, kind: str, version: str | None = None) -> bool:
+        """Whether a fault of this kind strikes at this start; ``version``: the application that starts."""
         for fault in self._planned:
-            if fault.kind == kind:
+            if fault.kind == kind and fault.version in (None, version):
                 self._use(fault)
                 return True
         return False

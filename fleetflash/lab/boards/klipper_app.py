@@ -113,7 +113,7 @@ class KlipperApp:
             self._transmit(message.encode(arguments), at)
 
     def _arrived(self, payload: bytes, at: float) -> None:
-        fault = self._circuit.faults.take("klipper") if payload else None
+        fault = self._circuit.faults.take("klipper", version=self._firmware.version) if payload else None
         if fault is None:
             self._dispatch(payload, at)
             self._acknowledge(at)

@@ -9,8 +9,9 @@ refused commands, flash times, and that a chunk that does not continue the one b
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
-from fleetflash.lab.boards.chip import DEVICE_TYPE, Chip
+from fleetflash.lab.boards.chip import DEVICE_TYPE, Chip, uid_from_name
 from fleetflash.lab.boards.circuit import Circuit
 from fleetflash.lab.boards.faults import Fault
 from fleetflash.lab.boards.flash import SECTOR, UNPROTECTED, CodeFlash, FlashError, OptionBytes
@@ -116,6 +117,8 @@ class WchBootloader:
             self._circuit.send(bytes(range(0x80, 0x90)), self._baud, at)
         elif fault.kind == "power_cut":
             self._cut_short(fault, command, data)
+        elif fault.kind == "impostor":
+            self._as_another(command, data, at)
         elif fault.kind == "drop_reply":
             self._execute(command, data, at, send=lambda _frame: b"")
         elif fault.kind == "corrupt" and command == PROGRAM:
@@ -126,6 +129,12 @@ class WchBootloader:
             self._execute(command, bytes(broken), at)
         elif fault.kind == "corrupt":
             self._execute(command, data, at, send=lambda frame: frame[:-1] + bytes([frame[-1] ^ 0xFF]))
+
+    def _as_another(self, command: int, data: bytes, at: float) -> None:
+        mine = self._chip
+        self._chip = replace(mine, chip_id=mine.chip_id ^ 1, uid=uid_from_name("another board"))
+        self._execute(command, data, at)
+        self._chip = mine
 
     def _resume(self, command: int, data: bytes) -> None:
         now = time.monotonic()
