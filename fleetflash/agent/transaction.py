@@ -179,12 +179,15 @@ class Runner:
             status = klippy.wait_until_ready(self.transaction.socket, self.transaction.ready_seconds)
         except klippy.KlippyError as error:
             self._log("not-ready", error=str(error))
-            if not boards or alone:
+            if not boards or (alone and len(boards) == 1):
                 return {board.name: str(error) for board in boards}
-            # A neighbour that is stuck is not their fault: they are asked themselves.
+            # Whose fault is it? The boards are asked themselves.
             self.klipper.stop()
             failed = self._ask_boards({board.name for board in boards})
-            self.klipper.start()
+            if alone and not failed:
+                return {board.name: str(error) for board in boards}
+            if not failed:
+                self.klipper.start()
             return failed
         self._log("ready")
         failed = {}

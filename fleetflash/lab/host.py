@@ -53,15 +53,18 @@ class Host:
         known = ", ".join(board.name for board in self.spec.boards) or "none"
         raise LabError(f"{self.name} has no board {name!r}: {known}")
 
-    def plug(self, name: str) -> None:
-        """Plug a board in. A host that is off will find it when it starts."""
+    def plug(self, name: str, *, first: int = 0) -> None:
+        """Plug a board in. A host that is off will find it when it starts.
+
+        ``first``: the lowest number that its ttyUSB may get; a kernel passes over those that are still held open.
+        """
         board = self.board(name)
         with self.lock():
             board.want(True)
             leader = self.leader
             if leader is not None:
                 board.start()
-                plug.plug(self.layout, leader, [board])
+                plug.plug(self.layout, leader, [board], first=first)
 
     def unplug(self, name: str) -> None:
         """Pull a board out; it stays out, also across a restart of the host, until it is plugged in again."""

@@ -43,15 +43,17 @@ def prepare(directory: Path) -> list[Action]:
     return [["mount", str(directory / "sys" / part), place, "ro"] for part, place in sysfs.MOUNTS.items()]
 
 
-def plug(layout: Layout, leader: int, boards: Sequence[Board], before: Sequence[Action] = ()) -> None:
-    """Plug running boards into a running host, in this order; each gets the lowest free ttyUSB number."""
+def plug(
+    layout: Layout, leader: int, boards: Sequence[Board], before: Sequence[Action] = (), *, first: int = 0
+) -> None:
+    """Plug running boards into a running host, in this order; each gets the lowest free ttyUSB number from ``first``."""
     actions = list(before)
     for board in boards:
         directory = layout.host(board.host.name)
         known = ports(directory)
         if board.spec.name in known:
             continue
-        tty = next(name for number in range(99) if (name := f"ttyUSB{number}") not in known.values())
+        tty = next(name for number in range(first, 99) if (name := f"ttyUSB{number}") not in known.values())
         usb = board.usb(tty)
         terminal = board.pty.resolve()
         usb.add_to(directory / "sys")

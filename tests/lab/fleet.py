@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,7 @@ class Fleet:
     lab: Lab
     directory: Path
     inventory: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         for version in (FACTORY, WANTED, NEXT):
@@ -97,6 +99,15 @@ class Fleet:
         arguments = [str(inventory), deploy, *(["-y"] if yes else ["--dry"]), *_data(data)]
         return self._start("pyinfra", *arguments, store=store)
 
+    def store_of(self, version: str) -> str:
+        """A store of artifacts that has nothing but this version, nor any factory image."""
+        path = self.directory / f"only-{version}"
+        with self._lock:
+            if not path.exists():
+                add = ["artifact", "add", str(self.lab.image(version)), "--chip", CHIP, "--name", FIRMWARE]
+                assert self.fleetflash(*add, "--store", str(path)).code == 0
+        return str(path)
+
     def _start(self, module: str, *arguments: str, store: str = "") -> "subprocess.Popen[str]":
         environment = {**os.environ, "FLEETFLASH_STORE": store or str(self.directory / "store")}
         return subprocess.Popen(
@@ -136,7 +147,7 @@ def _data(items: tuple[str, ...]) -> list[str]:
 
 
 def strike(host: Host, board: str, command: str, byte: int, act: Callable[[], None]) -> None:
-    """Have the board pause before it executes ``command`` at ``byte``, ``act``, and let it go on."""
+    """Have the board pause before it executes ``command`` at ``byte``, ``act``, and let it go on if it still can."""
     control = host.board(board).control
     if command == "klipper":
         # Only the first word of the new firmware is meant, not klippy's talk with the old one.
@@ -148,7 +159,8 @@ def strike(host: Host, board: str, command: str, byte: int, act: Callable[[], No
         control.pause(command, byte)
     control.wait_paused(60.0)
     act()
-    control.resume()
+    if host.board(board).running and control.status()["paused"]:
+        control.resume()
 
 
 def wait_settled(host: Host, seconds: float = 90.0) -> None:

@@ -1,19 +1,24 @@
 """The fault matrix: every fault × every step where it can strike, with the outcome written down before it runs.
 
-A cell is data. ``expected`` is what must come of it:
+A cell is data. ``expected`` is what must come of each board of the host:
 
 - ``committed``: the board runs the new firmware,
 - ``restored``: it was written and runs the former one again,
-- ``untouched``: nothing was erased, it runs the former one.
+- ``untouched``: nothing was erased, it runs the former one,
+- ``needs-attention``: it was written and there is no way back; only where the inventory accepts that (bench ``lost``).
 
 Whatever comes, Klipper must be back and ready, the flash must hold exactly one of the two images, and nothing of the
 guard may be left.
 """
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-COMMITTED, RESTORED, UNTOUCHED = "committed", "restored", "untouched"
+COMMITTED, RESTORED, UNTOUCHED, ATTENTION = "committed", "restored", "untouched", "needs-attention"
+
+#: Printers with one board; two boards and a policy; one board behind a link of 80 ms; no image to go back to.
+PLAIN, EXACT, COMPATIBLE, FAR, LOST = "plain", "exact", "compatible", "far", "lost"
 
 #: (command of the board's bootloader, flash byte that it is about): in the order in which a transaction reaches them.
 POINTS: list[tuple[str, int]] = [
@@ -31,48 +36,68 @@ POINTS: list[tuple[str, int]] = [
     ("end", 0),
 ]
 BOARD_FAULTS = ["power_cut", "hang", "drop", "drop_reply", "wrong_status", "corrupt", "garbage"]
-#: What strikes a host, its link or its controller while the board pauses at a point.
-HOST_FAULTS = [
-    "agent-killed",
-    "power-cut",
-    "session-killed",
-    "link-cut",
-    "controller-SIGKILL",
-    "controller-SIGINT",
-    "controller-SIGTERM",
-    "second-controller",
-    "klipper-started-by-hand",
-    "moonraker-stopped",
-]
 PAUSES = [("identify", 0), ("erase", 0), ("program", 0), ("program", 15000), ("verify", 15000), ("end", 0)]
+
+#: What strikes a host, its link or its controller while the board pauses at a point, and what must come of it where
+#: the board has not been touched yet, where it is being written, and where it has been verified.
+HOST_FAULTS: dict[str, tuple[str, str, str]] = {
+    "agent-killed": (UNTOUCHED, RESTORED, RESTORED),
+    "power-cut": (UNTOUCHED, RESTORED, RESTORED),
+    "power-cut-with-boards": (UNTOUCHED, RESTORED, RESTORED),
+    "host-reboots": (UNTOUCHED, RESTORED, RESTORED),
+    "unplugged-for-5-s": (UNTOUCHED, RESTORED, RESTORED),
+    "back-under-another-name": (UNTOUCHED, RESTORED, RESTORED),
+    "klippy-never-ready": (RESTORED, RESTORED, RESTORED),
+    "session-killed": (COMMITTED, COMMITTED, COMMITTED),
+    "link-stalled": (COMMITTED, COMMITTED, COMMITTED),
+    "controller-SIGKILL": (COMMITTED, COMMITTED, COMMITTED),
+    "controller-SIGINT": (COMMITTED, COMMITTED, COMMITTED),
+    "controller-SIGTERM": (COMMITTED, COMMITTED, COMMITTED),
+    "second-controller-plans": (COMMITTED, COMMITTED, COMMITTED),
+    "second-controller-flashes": (COMMITTED, COMMITTED, COMMITTED),
+    "klipper-started-by-hand": (COMMITTED, COMMITTED, COMMITTED),
+    "port-opened-by-a-user": (COMMITTED, COMMITTED, COMMITTED),
+    "moonraker-stopped": (COMMITTED, COMMITTED, COMMITTED),
+    "moonraker-hangs": (COMMITTED, COMMITTED, COMMITTED),
+    "disk-full": (COMMITTED, COMMITTED, COMMITTED),
+    "clock-a-month-ahead": (COMMITTED, COMMITTED, COMMITTED),
+    "clock-a-month-back": (COMMITTED, COMMITTED, COMMITTED),
+}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One fault at one point. ``count``: how often in a row. ``placement``: where the protocol runs."""
+    """One fault at one point of the host's last board.
+
+    ``count``: how often in a row. ``placement``: where the protocol runs. ``new_only``: only the new firmware has it.
+    ``expected``: one outcome for each board of the bench.
+    """
 
     fault: str
     command: str
     byte: int
-    expected: str
+    expected: tuple[str, ...]
     count: int = 1
     placement: str = "host"
+    bench: str = PLAIN
+    new_only: bool = False
 
     @property
     def name(self) -> str:
         times = f" x{self.count}" if self.count > 1 else ""
         where = " from the controller" if self.placement == "controller" else ""
-        return f"{self.fault}{times} at {self.command}@{self.byte}{where}"
+        what = " in the new firmware" if self.new_only else ""
+        return f"{self.bench}: {self.fault}{times} at {self.command}@{self.byte}{what}{where}"
 
 
-def board_cells(placement: str, faults: list[str], counts: tuple[int, ...]) -> Iterator[Cell]:
+def board_cells(placement: str, faults: Sequence[str], counts: Sequence[int]) -> Iterator[Cell]:
     for fault in faults:
         for command, byte in POINTS:
             for count in counts:
-                yield Cell(fault, command, byte, expected_of_board(fault, command, placement), count, placement)
+                yield Cell(fault, command, byte, (expected_of_board(fault, command),), count, placement)
 
 
-def expected_of_board(fault: str, command: str, placement: str) -> str:
+def expected_of_board(fault: str, command: str) -> str:
     """What must come of a fault of the board, by what the protocol allows at that point."""
     if command in ("identify", "config"):
         # Asked again until the bootloader answers sensibly; a chip id that isn't the board's is never written to.
@@ -86,31 +111,110 @@ def expected_of_board(fault: str, command: str, placement: str) -> str:
     return RESTORED
 
 
+def impostor_cells() -> Iterator[Cell]:
+    """Another chip, or another board of the same kind, answers on the port."""
+    for placement in ("host", "controller"):
+        for command in ("identify", "config"):
+            for count in (1, 1000):
+                yield Cell("impostor", command, 0, (UNTOUCHED,), count, placement)
+
+
+def boot_cells() -> Iterator[Cell]:
+    """What goes wrong between reset and the first words with klippy."""
+    # Tried again a few times; a bootloader that never comes leaves the board as it was.
+    yield Cell("refuse_bootloader", "boot", 0, (COMMITTED,), 1)
+    yield Cell("refuse_bootloader", "boot", 0, (UNTOUCHED,), 1000)
+    # A few restarts are waited for.
+    yield Cell("boot_loop", "boot", 0, (COMMITTED,), 5, new_only=True)
+    yield Cell("boot_loop", "boot", 0, (RESTORED,), 100000, new_only=True)
+    for count in (1, 1000):
+        yield Cell("other_version", "boot", 0, (RESTORED,), count, new_only=True)
+    # klippy repeats what gets lost.
+    for fault in ("drop", "garbage"):
+        yield Cell(fault, "klipper", 0, (COMMITTED,), 2, new_only=True)
+        yield Cell(fault, "klipper", 0, (RESTORED,), 100000, new_only=True)
+    yield Cell("hang", "klipper", 0, (RESTORED,), new_only=True)
+    yield Cell("power_cut", "klipper", 0, (COMMITTED,), new_only=True)
+
+
+def expected_of_host(fault: str, command: str) -> str:
+    before, writing, after = HOST_FAULTS[fault]
+    return before if command == "identify" else after if command == "end" else writing
+
+
 def host_cells() -> Iterator[Cell]:
     for fault in HOST_FAULTS:
         for command, byte in PAUSES:
-            expected = COMMITTED
-            if fault in ("agent-killed", "power-cut"):
-                expected = UNTOUCHED if command == "identify" else RESTORED
-            yield Cell(fault, command, byte, expected)
+            yield Cell(fault, command, byte, (expected_of_host(fault, command),))
+    # It takes systemd's patience twice.
+    yield Cell("klipper-does-not-start", "program", 15000, (RESTORED,))
+
+
+def controller_cells() -> Iterator[Cell]:
+    """The host settles what a controller that writes the board itself can't finish."""
+    yield from board_cells("controller", ["power_cut", "hang", "drop", "drop_reply", "corrupt", "garbage"], (1,))
+    for fault in ("controller-SIGKILL", "link-stalled", "agent-killed"):
+        for command, byte in PAUSES[2:5]:
+            yield Cell(fault, command, byte, (RESTORED,), placement="controller")
+
+
+def pair_cells() -> Iterator[Cell]:
+    """Two boards: with policy exact they go back together, with compatible each stands for itself."""
+    for bench, neighbour in ((EXACT, RESTORED), (COMPATIBLE, COMMITTED)):
+        for fault in ("power_cut", "hang", "wrong_status", "corrupt"):
+            for command, byte in (("program", 15000), ("verify", 15000)):
+                yield Cell(fault, command, byte, (neighbour, RESTORED), bench=bench)
+        yield Cell("impostor", "identify", 0, (neighbour, UNTOUCHED), 1000, bench=bench)
+        yield Cell("refuse_bootloader", "boot", 0, (neighbour, UNTOUCHED), 1000, bench=bench)
+        yield Cell("other_version", "boot", 0, (neighbour, RESTORED), 1, bench=bench, new_only=True)
+        yield Cell("hang", "klipper", 0, (neighbour, RESTORED), bench=bench, new_only=True)
+        for fault in ("agent-killed", "power-cut", "power-cut-with-boards"):
+            # Nobody could ask the neighbour what it runs before the death.
+            yield Cell(fault, "program", 15000, (RESTORED, RESTORED), bench=bench)
+        for fault in ("controller-SIGKILL", "session-killed", "link-stalled"):
+            yield Cell(fault, "program", 15000, (COMMITTED, COMMITTED), bench=bench)
+
+
+def far_cells() -> Iterator[Cell]:
+    for fault in ("session-killed", "link-stalled", "controller-SIGKILL", "agent-killed", "power-cut"):
+        for command, byte in (("program", 15000), ("end", 0)):
+            yield Cell(fault, command, byte, (expected_of_host(fault, command),), bench=FAR)
+    for fault in ("power_cut", "drop"):
+        yield Cell(fault, "verify", 15000, (RESTORED,), bench=FAR)
+
+
+def lost_cells() -> Iterator[Cell]:
+    yield Cell("drop", "identify", 0, (COMMITTED,), bench=LOST)
+    yield Cell("impostor", "identify", 0, (UNTOUCHED,), bench=LOST)
+    for fault in ("wrong_status", "power_cut"):
+        yield Cell(fault, "program", 15000, (ATTENTION,), bench=LOST)
+    yield Cell("agent-killed", "program", 15000, (ATTENTION,), bench=LOST)
 
 
 def full() -> list[Cell]:
     """Every cell."""
-    cells = [*board_cells("host", BOARD_FAULTS, (1, 2)), *host_cells()]
-    cells += board_cells("controller", ["power_cut", "hang", "drop", "drop_reply", "corrupt", "garbage"], (1,))
-    for fault in ("controller-SIGKILL", "link-cut", "agent-killed"):
-        for command, byte in PAUSES[2:5]:
-            cells.append(Cell(fault, command, byte, RESTORED, placement="controller"))
-    return cells
+    return [
+        *board_cells("host", BOARD_FAULTS, (1, 2)),
+        *impostor_cells(),
+        *boot_cells(),
+        *host_cells(),
+        *controller_cells(),
+        *pair_cells(),
+        *far_cells(),
+        *lost_cells(),
+    ]
 
 
 def thinned() -> list[Cell]:
-    """Every fault once, spread over the points."""
-    chosen: dict[str, Cell] = {}
-    cells = full()
-    for number, cell in enumerate(sorted(cells, key=lambda cell: (cell.fault, cell.placement, cell.count))):
-        key = f"{cell.fault} {cell.placement}"
-        if key not in chosen or ((number * 7) % 5 == 0 and cell.expected == RESTORED):
-            chosen[key] = cell
-    return list(chosen.values())
+    """Every fault once for the host and once for the controller, and every bench, spread over the points."""
+    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in full():
+        fault = cell.fault if cell.bench == PLAIN else ""
+        groups.setdefault((fault, cell.placement, cell.bench), []).append(cell)
+    chosen = []
+    for key, cells in groups.items():
+        hard = [cell for cell in cells if RESTORED in cell.expected or ATTENTION in cell.expected] or cells
+        start = zlib.crc32(" ".join(key).encode())
+        wanted = 1 if key[0] else 2
+        chosen += [hard[(start + 5 * number) % len(hard)] for number in range(wanted)]
+    return chosen

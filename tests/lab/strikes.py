@@ -1,175 +1,219 @@
-"""Carries out a cell of the fault matrix on a host of the lab and says what was wrong with what came of it."""
+"""What strikes a host of the lab while its board pauses: one function a fault, and how the bench is readied and mended.
+
+Every function gets a ``Scene``. A strike must return at once: the board goes on when it does.
+"""
 
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from fleetflash.lab.host import Host
-from tests.lab.fleet import (
-    FACTORY,
-    WANTED,
-    Fleet,
-    flash_holds,
-    mcu_version,
-    outcome,
-    strike,
-    wait_outcome,
-    wait_settled,
-)
-from tests.lab.matrix import COMMITTED, RESTORED, UNTOUCHED, Cell
+from tests.lab.fleet import Fleet
 
-#: No run may take longer than this, in seconds.
-PATIENCE = 150.0
-SIGNALS = {
-    "controller-SIGKILL": signal.SIGKILL,
-    "controller-SIGINT": signal.SIGINT,
-    "controller-SIGTERM": signal.SIGTERM,
-}
-#: Called with the fleet, the host, the run, its inventory and a list for what goes wrong.
-Strike = Callable[[Fleet, Host, "subprocess.Popen[str]", Any, list[str]], None]
-OUTCOMES = {"committed": COMMITTED, "restored": RESTORED, "failed": UNTOUCHED, "refused": UNTOUCHED}
+MONTH = 30 * 86400.0
+CONFIG = "/home/pi/printer_data/config/printer.cfg"
+KLIPPY = "/home/pi/klipper/klippy/klippy.py"
+STATE = "/var/lib/fleetflash"
+#: More than what a plan wants to see free, in MiB.
+SMALL_DISK = 96
 
 
-def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
-    """Return what is wrong, or an empty string. The host is left healthy, on either firmware."""
-    former = _make_healthy(fleet, host)
-    wanted = WANTED if former == FACTORY else FACTORY
-    control = host.board("bmcu").control
-    data = fleet.describe(host, bmcu={"firmware_version": wanted, "placement": cell.placement})
-    inventory = fleet.write_inventory(host.name, **{host.name.replace("-", "_"): data})
-    if cell.fault in _STRIKES:
-        problem = _strike_host(fleet, host, cell, inventory)
-    else:
-        control.ask("fault", kind=cell.fault, command=cell.command, byte=cell.byte, count=cell.count)
-        problem = _finish(host, fleet.start_pyinfra(inventory), repower=cell.fault == "power_cut")
-        control.ask("clear_faults")
-    return problem or _judge(fleet, host, cell.expected, former, wanted)
+@dataclass
+class Scene:
+    """A run that is about to be struck. ``notes``: what went wrong beside the outcome."""
+
+    fleet: Fleet
+    host: Host
+    board: str
+    run: "subprocess.Popen[str]"
+    inventory: Path
+    notes: list[str] = field(default_factory=list)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    def meanwhile(self, act: Callable[[], None]) -> None:
+        thread = threading.Thread(target=act)
+        thread.start()
+        self.threads.append(thread)
+
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        timer = threading.Timer(seconds, act)
+        timer.start()
+        self.threads.append(timer)
 
 
-def _judge(fleet: Fleet, host: Host, expected: str, former: str, wanted: str) -> str:
-    """Compare a host at rest with what was written down."""
-    wait_settled(host)
-    wait_outcome(host)
-    came = str(outcome(host)["outcome"])
-    if OUTCOMES.get(came, came) != expected:
-        return f"expected {expected}, came {came}: {outcome(host)['detail']}"
-    try:
-        host.wait_klippy("ready", 60.0)
-    except Exception as error:
-        return f"Klipper is not back: {error}"
-    version = wanted if expected == COMMITTED else former
-    if mcu_version(host) != version:
-        return f"runs {mcu_version(host)}, expected {version}"
-    if not flash_holds(host, "bmcu", fleet.lab.image(version).read_bytes()):
-        return f"the flash does not hold {version}"
-    left = host.run(
-        "ls /run/fleetflash/busy /etc/systemd/system/*fleetflash* /run/systemd/system/klipper.service.d"
-    ).stdout
-    if left:
-        return f"left behind: {left}"
-    if host.run("ls /var/lib/fleetflash/images/*.bin").returncode:
-        return "the way back is gone"
-    return ""
+Strike = Callable[[Scene], None]
 
 
-def _make_healthy(fleet: Fleet, host: Host) -> str:
-    """Return the version that the host runs, after bringing it to the factory's if it isn't well."""
-    try:
-        host.board("bmcu").control.ask("clear_faults")
-        host.wait_klippy("ready", 5.0)
-        version = mcu_version(host)
-        if (
-            version in (FACTORY, WANTED)
-            and host.run("test ! -e /var/lib/fleetflash/attention/bmcu.json").returncode == 0
-        ):
-            return version
-    except Exception:
-        pass
-    fleet.reset(host)
-    return FACTORY
+def kill_agent(scene: Scene) -> None:
+    scene.host.run("sudo systemctl kill -s KILL fleetflash.service")
 
 
-def _finish(host: Host, run: "subprocess.Popen[str]", repower: bool = False) -> str:
-    """Wait for a run; give a board that lost its power its power back."""
-    deadline = time.monotonic() + PATIENCE
-    while run.poll() is None:
-        if time.monotonic() > deadline:
-            run.kill()
-            return "hangs"
-        if repower and host.board("bmcu").control.status()["mode"] == "off":
-            time.sleep(0.5)
-            host.board("bmcu").control.power(True)
-        time.sleep(0.1)
-    run.communicate()
-    return ""
+def cut_power(scene: Scene) -> None:
+    scene.host.crash(keep_boards=True)
+    scene.run.kill()
 
 
-def _strike_host(fleet: Fleet, host: Host, cell: Cell, inventory: Any) -> str:
-    run = fleet.start_pyinfra(inventory)
-    notes: list[str] = []
-    strike(host, "bmcu", cell.command, cell.byte, lambda: _STRIKES[cell.fault](fleet, host, run, inventory, notes))
-    problem = _finish(host, run)
-    if cell.fault == "power-cut":
-        host.start()
-    if cell.fault == "moonraker-stopped":
-        host.run("sudo systemctl start moonraker", check=True)
-    return problem or "; ".join(notes)
+def cut_power_of_all(scene: Scene) -> None:
+    scene.host.crash()
+    scene.run.kill()
 
 
-def _kill_agent(fleet: Fleet, host: Host, run: Any, inventory: Any, notes: list[str]) -> None:
-    host.run("sudo systemctl kill -s KILL fleetflash.service")
+def reboot(scene: Scene) -> None:
+    scene.host.run("sudo systemctl reboot --no-block")
 
 
-def _cut_power(fleet: Fleet, host: Host, run: "subprocess.Popen[str]", inventory: Any, notes: list[str]) -> None:
-    host.crash(keep_boards=True)
-    run.kill()
+def unplug(scene: Scene) -> None:
+    scene.host.unplug(scene.board)
+    scene.later(5.0, lambda: scene.host.plug(scene.board))
 
 
-def _kill_session(fleet: Fleet, host: Host, run: Any, inventory: Any, notes: list[str]) -> None:
-    host.run("sudo pkill -KILL -f '^sshd: pi'")
+def replug_elsewhere(scene: Scene) -> None:
+    """The agent still holds the old device, so the kernel gives the board another."""
+    scene.host.unplug(scene.board)
+    scene.host.plug(scene.board, first=7)
 
 
-def _second(fleet: Fleet, host: Host, run: Any, inventory: Any, notes: list[str]) -> None:
+def kill_session(scene: Scene) -> None:
+    scene.host.run("sudo pkill -KILL -f '^sshd: pi'")
+
+
+def stall_link(scene: Scene) -> None:
+    scene.host.link.cut()
+    scene.later(45.0, scene.host.link.restore)
+
+
+def second_plan(scene: Scene) -> None:
     """Another controller wants the same host; it looks on, and must not disturb."""
 
     def look() -> None:
-        plan = fleet.plan(inventory)
+        plan = scene.fleet.plan(scene.inventory)
         if "is running" not in plan.output:
-            notes.append(f"a second controller did not see the first: {plan.output}")
+            scene.notes.append(f"a second controller did not see the first: {plan.output}")
 
-    threading.Thread(target=look, daemon=True).start()
-
-
-def _start_klipper(fleet: Fleet, host: Host, run: Any, inventory: Any, notes: list[str]) -> None:
-    host.run("sudo systemctl start --no-block klipper")
+    scene.meanwhile(look)
 
 
-def _stop_moonraker(fleet: Fleet, host: Host, run: Any, inventory: Any, notes: list[str]) -> None:
-    host.run("sudo systemctl kill -s KILL moonraker; sudo systemctl stop --no-block moonraker")
+def second_run(scene: Scene) -> None:
+    """Another controller wants the same; it follows the first to its end, and finds nothing left to do."""
+
+    def flash() -> None:
+        run = scene.fleet.pyinfra(scene.inventory)
+        if run.code or "of an earlier run: committed" not in run.output:
+            scene.notes.append(f"a second controller did not follow the first: {run.code}: {run.output}")
+
+    scene.meanwhile(flash)
 
 
-def _cut_link(fleet: Fleet, host: Host, run: Any, inventory: Any, notes: list[str]) -> None:
-    host.link.cut()
-    threading.Timer(45.0, host.link.restore).start()
+def start_klipper(scene: Scene) -> None:
+    scene.host.run("sudo systemctl start --no-block klipper")
+
+
+def open_port(scene: Scene) -> None:
+    """Somebody's terminal program reads from the port, and would take the bootloader's answers away."""
+    refused = scene.host.run(f"timeout 5 cat {scene.host.port(scene.board)}")
+    if "busy" not in refused.stderr:
+        scene.notes.append(f"a user could open the port: {refused.returncode} {refused.stderr}")
+
+
+def stop_moonraker(scene: Scene) -> None:
+    scene.host.run("sudo systemctl kill -s KILL moonraker; sudo systemctl stop --no-block moonraker")
+
+
+def start_moonraker(host: Host) -> None:
+    host.run("sudo systemctl start moonraker", check=True)
+
+
+def stall_moonraker(scene: Scene) -> None:
+    scene.host.run("sudo systemctl kill -s STOP moonraker", check=True)
+
+
+def wake_moonraker(host: Host) -> None:
+    host.run("sudo systemctl kill -s CONT moonraker", check=True)
+
+
+def break_config(scene: Scene) -> None:
+    scene.host.run(f"echo '[no such section]' >> {CONFIG}", check=True)
+
+
+def mend_config(host: Host) -> None:
+    host.run(f"sed -i '/no such section/d' {CONFIG} && sudo systemctl restart klipper", check=True)
+
+
+def take_klippy_away(scene: Scene) -> None:
+    scene.host.run(f"mv {KLIPPY} {KLIPPY}.away", check=True)
+
+
+def bring_klippy_back(host: Host) -> None:
+    host.run(f"mv {KLIPPY}.away {KLIPPY} && sudo systemctl restart klipper", check=True)
+
+
+def make_disk_small(host: Host) -> None:
+    """fleetflash's directory moves onto a disk of its own, which can be filled."""
+    host.run(
+        f"sudo mkdir -p {STATE} /run/disk && sudo mount -t tmpfs -o size={SMALL_DISK}m none /run/disk "
+        f"&& sudo cp -a {STATE}/. /run/disk && sudo mount --bind /run/disk {STATE}",
+        check=True,
+    )
+
+
+def fill_disk(scene: Scene) -> None:
+    filled = scene.host.run(
+        f"sudo dd if=/dev/zero of={STATE}/full bs=1M; sudo dd if=/dev/zero of={STATE}/fuller bs=4096; "
+        f"sudo dd if=/dev/zero of={STATE}/fullest bs=1"
+    )
+    if filled.stderr.count("No space left") != 3:
+        scene.notes.append(f"the disk did not get full: {filled.stderr}")
+
+
+def restore_disk(host: Host) -> None:
+    host.run(
+        f"sudo rm {STATE}/full {STATE}/fuller {STATE}/fullest && sudo umount {STATE} && sudo rm -rf {STATE} "
+        f"&& sudo cp -a /run/disk {STATE} && sudo umount /run/disk",
+        check=True,
+    )
 
 
 def _sender(number: signal.Signals) -> Strike:
-    def send(fleet: Fleet, host: Host, run: "subprocess.Popen[str]", inventory: Any, notes: list[str]) -> None:
-        run.send_signal(number)
-
-    return send
+    return lambda scene: scene.run.send_signal(number)
 
 
-_STRIKES: dict[str, Strike] = {
-    "agent-killed": _kill_agent,
-    "power-cut": _cut_power,
-    "session-killed": _kill_session,
-    "link-cut": _cut_link,
-    "second-controller": _second,
-    "klipper-started-by-hand": _start_klipper,
-    "moonraker-stopped": _stop_moonraker,
-    **{name: _sender(number) for name, number in SIGNALS.items()},
+STRIKES: dict[str, Strike] = {
+    "agent-killed": kill_agent,
+    "power-cut": cut_power,
+    "power-cut-with-boards": cut_power_of_all,
+    "host-reboots": reboot,
+    "unplugged-for-5-s": unplug,
+    "back-under-another-name": replug_elsewhere,
+    "klippy-never-ready": break_config,
+    "klipper-does-not-start": take_klippy_away,
+    "session-killed": kill_session,
+    "link-stalled": stall_link,
+    "controller-SIGKILL": _sender(signal.SIGKILL),
+    "controller-SIGINT": _sender(signal.SIGINT),
+    "controller-SIGTERM": _sender(signal.SIGTERM),
+    "second-controller-plans": second_plan,
+    "second-controller-flashes": second_run,
+    "klipper-started-by-hand": start_klipper,
+    "port-opened-by-a-user": open_port,
+    "moonraker-stopped": stop_moonraker,
+    "moonraker-hangs": stall_moonraker,
+    "disk-full": fill_disk,
+    "clock-a-month-ahead": lambda scene: scene.host.jump_clock(MONTH),
+    "clock-a-month-back": lambda scene: scene.host.jump_clock(-MONTH),
+}
+#: What a fault needs before the run, and what puts the host right before it is judged.
+PREPARATIONS: dict[str, Callable[[Host], None]] = {"disk-full": make_disk_small}
+REPAIRS: dict[str, Callable[[Host], None]] = {
+    "power-cut": Host.start,
+    "power-cut-with-boards": Host.start,
+    "klippy-never-ready": mend_config,
+    "klipper-does-not-start": bring_klippy_back,
+    "moonraker-stopped": start_moonraker,
+    "moonraker-hangs": wake_moonraker,
+    "disk-full": restore_disk,
+    "clock-a-month-ahead": lambda host: host.jump_clock(-MONTH),
+    "clock-a-month-back": lambda host: host.jump_clock(MONTH),
 }

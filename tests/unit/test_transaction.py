@@ -348,6 +348,14 @@ def test_klippy_that_is_not_ready_after_the_way_back_either_is_told(host: FakeHo
     assert host.outcome()["detail"].endswith("after that, still not")
 
 
+def test_with_policy_compatible_only_the_board_that_keeps_klippy_from_being_ready_is_taken_back(host: FakeHost) -> None:
+    host.silent.add(("b", NEW))
+    assert host.run(host.transaction("compatible")) == "restored"
+    assert host.versions() == {"a": NEW, "b": OLD} and host.active
+    assert host.results() == {"a": "flashed", "b": "restored"}
+    assert "no Klipper firmware answers" in host.outcome()["detail"]
+
+
 def test_with_policy_compatible_what_failed_is_back_before_klippy_is_asked(host: FakeHost) -> None:
     """Otherwise klippy could never be ready, and the good neighbour would be blamed for it."""
     host.faults["verify", "b"] = [VerifyError("differs")]

@@ -127,6 +127,8 @@ class FakeHost:
     waited: list[bool] = field(default_factory=list)
     #: What klippy says of a board instead of the truth.
     said: dict[str, Firmware] = field(default_factory=dict)
+    #: Versions that say nothing once they run on a board: (board, version).
+    silent: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.store = Store(self.root / "state")
@@ -152,7 +154,7 @@ class FakeHost:
         return FakePort(self, self.boards[name])
 
     def identify(self, port: FakePort, **_: object) -> klipper.Dictionary:
-        if not port.board.version:
+        if not port.board.version or (port.board.name, port.board.version) in self.silent:
             raise NoAnswerError(f"{port.name}: no Klipper firmware answers identify")
         return klipper.Dictionary(port.board.version, "", {}, b"")
 
@@ -163,7 +165,7 @@ class FakeHost:
     def status(self, path: str, timeout: float = 5.0) -> klippy.Status:
         if not self.active:
             raise klippy.KlippyError(f"{path}: no such file")
-        running = all(board.version for board in self.boards.values())
+        running = all(board.version and (name, board.version) not in self.silent for name, board in self.boards.items())
         mcus = {name: self.said.get(name, Firmware("klippy", board.version)) for name, board in self.boards.items()}
         if self.ready and running:
             return klippy.Status("ready", print_state=self.print_state, mcus=mcus)

@@ -1,0 +1,181 @@
+"""Carries out a cell of the fault matrix on a host of the lab and says what was wrong with what came of it."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from fleetflash.lab.host import Host
+from tests.lab.fleet import (
+    FACTORY,
+    NEXT,
+    WANTED,
+    Fleet,
+    flash_holds,
+    mcu_version,
+    outcome,
+    strike,
+    wait_outcome,
+    wait_settled,
+)
+from tests.lab.matrix import ATTENTION, COMMITTED, COMPATIBLE, EXACT, FAR, LOST, PLAIN, RESTORED, UNTOUCHED, Cell
+from tests.lab.strikes import PREPARATIONS, REPAIRS, STRIKES, Scene
+
+#: Which printers can run the cells of a bench.
+BENCHES = {
+    **dict.fromkeys(["printer-1", "printer-4", "printer-6", "printer-7"], (PLAIN, LOST)),
+    **dict.fromkeys(["printer-2", "printer-5"], (EXACT, COMPATIBLE)),
+    "printer-8": (FAR,),
+}
+#: No run may take longer than this, in seconds.
+PATIENCE = 240.0
+#: Faults of the application's start, which no command names.
+BOOT = "boot"
+RESULTS = {"flashed": COMMITTED, "restored": RESTORED, "needs-attention": ATTENTION}
+WORDS = ((ATTENTION, "needs-attention"), (RESTORED, "restored"), (UNTOUCHED, "failed"), (COMMITTED, "committed"))
+
+
+@dataclass(frozen=True)
+class Before:
+    """What a host ran before, and what it shall run."""
+
+    former: dict[str, str]
+    wanted: str
+
+
+def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
+    """Return what is wrong, or an empty string. The host is left healthy, whatever firmware it runs."""
+    before = _ready(fleet, host)
+    struck = host.boards[-1].spec.name
+    boards: dict[str, dict[str, Any]] = {}
+    for board in host.boards:
+        name = board.spec.name
+        boards[name.replace("-", "_")] = {
+            "firmware_version": before.wanted,
+            "placement": cell.placement,
+            "accept_no_way_back": cell.bench == LOST,
+            "uid": board.control.status()["uid"] if cell.fault == "impostor" else "",
+        }
+    data = {**fleet.describe(host, **boards), "policy": EXACT if cell.bench == EXACT else COMPATIBLE}
+    inventory = fleet.write_inventory(host.name, **{host.name.replace("-", "_"): data})
+    store = fleet.store_of(before.wanted) if cell.bench == LOST else ""
+    if cell.fault in PREPARATIONS:
+        PREPARATIONS[cell.fault](host)
+    if cell.fault not in STRIKES:
+        _plan_fault(host, struck, cell, before.wanted)
+    run = fleet.start_pyinfra(inventory, store=store)
+    scene = Scene(fleet, host, struck, run, inventory)
+    if cell.fault in STRIKES:
+        strike(host, struck, cell.command, cell.byte, lambda: STRIKES[cell.fault](scene))
+    problem = _finish(scene, repower=cell.fault == "power_cut")
+    if problem:
+        return problem
+    if cell.fault not in ("power-cut", "power-cut-with-boards"):
+        active = host.run("systemctl is-active klipper").stdout.strip()
+        if active != "active" and cell.fault != "host-reboots":
+            return f"klipper.service is {active}"
+    if cell.fault in REPAIRS:
+        REPAIRS[cell.fault](host)
+    host.board(struck).control.ask("clear_faults")
+    return _judge(fleet, host, cell, before) or "; ".join(scene.notes)
+
+
+def _plan_fault(host: Host, board: str, cell: Cell, wanted: str) -> None:
+    fields: dict[str, Any] = {"kind": cell.fault, "count": cell.count}
+    if cell.command != BOOT:
+        fields.update(command=cell.command, byte=cell.byte)
+    if cell.new_only:
+        fields["version"] = wanted
+    host.board(board).control.ask("fault", **fields)
+
+
+def _finish(scene: Scene, repower: bool) -> str:
+    """Wait for a run; give a board that lost its power its power back."""
+    board = scene.host.board(scene.board)
+    deadline = time.monotonic() + PATIENCE
+    while scene.run.poll() is None:
+        if time.monotonic() > deadline:
+            scene.run.kill()
+            return "hangs"
+        if repower and board.control.status()["mode"] == "off":
+            time.sleep(0.5)
+            board.control.power(True)
+        time.sleep(0.1)
+    scene.run.communicate()
+    for thread in scene.threads:
+        thread.join(PATIENCE)
+        if thread.is_alive():
+            return "a second controller hangs"
+    return ""
+
+
+def _judge(fleet: Fleet, host: Host, cell: Cell, before: Before) -> str:
+    """Compare a host at rest with what was written down."""
+    wait_settled(host)
+    wait_outcome(host)
+    came = outcome(host)
+    found = {name: RESULTS.get(board["result"], UNTOUCHED) for name, board in came["boards"].items()}
+    expected = {board.spec.name: result for board, result in zip(host.boards, cell.expected, strict=True)}
+    if found != expected:
+        return f"expected {expected}, came {found}: {came['outcome']}: {came['detail']}"
+    word = next(word for result, word in WORDS if result in cell.expected)
+    if came["outcome"] not in (word, "refused" if word == "failed" else word):
+        return f"boards {found}, but the outcome is {came['outcome']}: {came['detail']}"
+    problem = _why_attention(host) if ATTENTION in cell.expected else _why_not_well(fleet, host, expected, before)
+    if problem:
+        return problem
+    left = host.run(
+        "ls /run/fleetflash/busy /var/lib/fleetflash/reserve /etc/systemd/system/*fleetflash* "
+        "/run/systemd/system/klipper.service.d"
+    ).stdout
+    if left:
+        return f"left behind: {left}"
+    if cell.bench != LOST and host.run("ls /var/lib/fleetflash/images/*.bin").returncode:
+        return "the way back is gone"
+    return ""
+
+
+def _why_not_well(fleet: Fleet, host: Host, expected: dict[str, str], before: Before) -> str:
+    try:
+        host.wait_klippy("ready", 60.0)
+    except Exception as error:
+        return f"Klipper is not back: {error}"
+    for board in host.boards:
+        name = board.spec.name
+        version = before.wanted if expected[name] == COMMITTED else before.former[name]
+        if mcu_version(host, board.spec.mcu) != version:
+            return f"{name} runs {mcu_version(host, board.spec.mcu)}, expected {version}"
+        if not flash_holds(host, name, fleet.lab.image(version).read_bytes()):
+            return f"the flash of {name} does not hold {version}"
+    return ""
+
+
+def _why_attention(host: Host) -> str:
+    """A board that has no way back is latched, and its printer's service runs for all that."""
+    if host.run("systemctl is-active klipper").stdout.strip() != "active":
+        return "klipper.service was left stopped"
+    if host.run(f"test -e /var/lib/fleetflash/attention/{host.boards[-1].spec.name}.json").returncode:
+        return "needs-attention is not latched"
+    return ""
+
+
+def _ready(fleet: Fleet, host: Host) -> Before:
+    """Return what the host runs, after bringing it to the factory's firmware if it isn't well."""
+    former = _healthy(host)
+    if not former:
+        fleet.reset(host)
+        former = {board.spec.name: FACTORY for board in host.boards}
+    wanted = next(version for version in (WANTED, FACTORY, NEXT) if version not in former.values())
+    return Before(former, wanted)
+
+
+def _healthy(host: Host) -> dict[str, str]:
+    """Return board → version when nothing is wrong with the host, otherwise nothing."""
+    try:
+        for board in host.boards:
+            board.control.ask("clear_faults")
+        host.wait_klippy("ready", 5.0)
+        former = {board.spec.name: mcu_version(host, board.spec.mcu) for board in host.boards}
+    except Exception:
+        return {}
+    known = set(former.values()) <= {FACTORY, WANTED, NEXT}
+    return former if known and host.run("ls /var/lib/fleetflash/attention/*").returncode else {}
