@@ -69,9 +69,10 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
     problem = _finish(scene, repower=cell.fault == "power_cut")
     if problem:
         return problem
-    if cell.fault not in ("power-cut", "power-cut-with-boards"):
+    if cell.fault not in ("power-cut", "power-cut-with-boards", "host-reboots"):
         active = host.run("systemctl is-active klipper").stdout.strip()
-        if active != "active" and cell.fault != "host-reboots":
+        # One that does not start is started again and again, as its unit says.
+        if active not in ("active", "activating" if cell.fault == "klipper-does-not-start" else ""):
             return f"klipper.service is {active}"
     if cell.fault in REPAIRS:
         REPAIRS[cell.fault](host)
