@@ -70,6 +70,7 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
     if problem:
         return problem
     if cell.fault not in ("power-cut", "power-cut-with-boards", "host-reboots"):
+        wait_settled(host)
         active = host.run("systemctl is-active klipper").stdout.strip()
         # One that does not start is started again and again, as its unit says.
         if active not in ("active", "activating" if cell.fault == "klipper-does-not-start" else ""):

@@ -12,14 +12,24 @@ from fleetflash.lab.lab import Lab, leftovers
 from tests.lab.fleet import Fleet
 
 
+def require_lab() -> None:
+    """Skip the test where no lab can be brought up."""
+    if os.geteuid() != 0 or not shutil.which("systemd-nspawn"):
+        pytest.skip("needs root and systemd-container")
+
+
+def lab_name() -> tuple[str, str]:
+    """Return the lab's name and its subnet; two test runs at once need labs of their own."""
+    name, subnet = os.environ.get("FLEETFLASH_TEST_LAB", "test-fleet=10.78.0").split("=")
+    return name, subnet
+
+
 @pytest.fixture(scope="session")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """The six printers of the demonstration and two more, the last one far away."""
-    if os.geteuid() != 0 or not shutil.which("systemd-nspawn"):
-        pytest.skip("needs root and systemd-container")
+    require_lab()
     directory: Path = tmp_path_factory.mktemp("fleet")
-    # Two test runs at once need labs of their own.
-    name, subnet = os.environ.get("FLEETFLASH_TEST_LAB", "test-fleet=10.78.0").split("=")
+    name, subnet = lab_name()
     with Lab.up(name, default_hosts(8, {"printer-8": 80.0}), subnet, wait_klippy=60.0) as lab:
         yield Fleet(lab, directory)
     assert leftovers(lab.layout) == []

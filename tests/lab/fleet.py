@@ -89,9 +89,15 @@ class Fleet:
         return self.fleetflash("plan", str(inventory), *_data(data))
 
     def pyinfra(
-        self, inventory: Path, *data: str, deploy: str = "deploys/flash.py", yes: bool = True, store: str = ""
+        self,
+        inventory: Path,
+        *data: str,
+        deploy: str = "deploys/flash.py",
+        yes: bool = True,
+        store: str = "",
+        patience: float = 240.0,
     ) -> Run:
-        return self.finish(self.start_pyinfra(inventory, *data, deploy=deploy, yes=yes, store=store))
+        return self.finish(self.start_pyinfra(inventory, *data, deploy=deploy, yes=yes, store=store), patience)
 
     def start_pyinfra(
         self, inventory: Path, *data: str, deploy: str = "deploys/flash.py", yes: bool = True, store: str = ""
@@ -120,9 +126,13 @@ class Fleet:
             text=True,
         )
 
-    def finish(self, process: "subprocess.Popen[str]") -> Run:
-        """Wait for a started command."""
-        output, _ = process.communicate(timeout=240)
+    def finish(self, process: "subprocess.Popen[str]", patience: float = 240.0) -> Run:
+        """Wait for a started command, for ``patience`` seconds at most."""
+        try:
+            output, _ = process.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
         return Run(process.returncode, output)
 
     def reset(self, *hosts: Host) -> None:
