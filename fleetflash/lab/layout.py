@@ -19,7 +19,9 @@ PROPAGATE = Path("/run/systemd/nspawn/propagate")
 _LAB_NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
 _HOST_NAME = re.compile(r"[a-z][a-z0-9-]{0,23}")
 _BOARD_NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
-_SUBNET = re.compile(r"(\d{1,3})\.(\d{1,3})\.(\d{1,3})")
+_SUBNET = re.compile(
+    r"(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})"
+)  # no leading zeros: they mean octal to some
 
 
 @dataclass(frozen=True)

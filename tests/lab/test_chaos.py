@@ -130,7 +130,8 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     names = [f"farm-{number}" for number in range(1, PRINTERS + 1)]
     hosts = [HostSpec(host, (BoardSpec(BOARD, uid=board_uid(host, BOARD)),)) for host in names]
     # Beside the other tests' fleet, which is up for as long as the session.
-    with Lab.up(f"{name}-farm", hosts, f"{subnet}1", wait_klippy=120.0) as lab:
+    network, _, number = subnet.rpartition(".")
+    with Lab.up(f"{name}-farm", hosts, f"{network}.{int(number) + 1}", wait_klippy=120.0) as lab:
         yield Fleet(lab, tmp_path_factory.mktemp("farm"))
 
 
