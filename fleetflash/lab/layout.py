@@ -19,9 +19,8 @@ PROPAGATE = Path("/run/systemd/nspawn/propagate")
 _LAB_NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
 _HOST_NAME = re.compile(r"[a-z][a-z0-9-]{0,23}")
 _BOARD_NAME = re.compile(r"[a-z][a-z0-9-]{0,15}")
-_SUBNET = re.compile(
-    r"(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})"
-)  # no leading zeros: they mean octal to some
+# Without leading zeros, which some take for octal numbers.
+_SUBNET = re.compile(r"(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})\.(0|[1-9]\d{0,2})")
 
 
 @dataclass(frozen=True)

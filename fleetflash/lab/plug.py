@@ -46,7 +46,7 @@ def prepare(directory: Path) -> list[Action]:
 def plug(
     layout: Layout, leader: int, boards: Sequence[Board], before: Sequence[Action] = (), *, first: int = 0
 ) -> None:
-    """Plug running boards into a running host, in this order; each gets the lowest free ttyUSB number from ``first``."""
+    """Plug running boards into a running host, in this order; each gets the lowest free ttyUSB from ``first`` on."""
     actions = list(before)
     for board in boards:
         directory = layout.host(board.host.name)
