@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fleetflash.lab import cgroup, klipper, mounts, personality, plug, process
+from fleetflash.lab import cgroup, durable, klipper, mounts, personality, plug, process
 from fleetflash.lab.board import Board
 from fleetflash.lab.errors import LabError
 from fleetflash.lab.layout import Layout
@@ -107,6 +107,7 @@ class Host:
             overlay = self.directory
             mounts.overlay(Path(self.lab.base), overlay / "upper", overlay / "work", self.root)
             personality.apply(self.root, self.layout, self.lab, self.spec)
+            durable.begin(self.directory, self.root)
             self.link.attach()
             self.write_boot("booting")
             process.detach(
@@ -133,8 +134,9 @@ class Host:
             self._forget()
 
     def crash(self, *, keep_boards: bool = False) -> None:
-        """Cut the power: nothing on the host gets another cycle, no connection is closed.
+        """Cut the power: nothing on the host gets another cycle, no connection is closed, unsynced writes are lost.
 
+        What counts as synced, and where: ``fleetflash.lab.durable``.
         The boards lose power with their host unless ``keep_boards`` says that they have their own supply.
         """
         cgroup.kill(self._supervisor_group)
@@ -144,6 +146,7 @@ class Host:
             for board in self.boards:
                 board.cut_power()
         with self.lock():
+            durable.lose_the_rest(self.directory, self.root)
             self._forget()
 
     def _forget(self) -> None:
@@ -154,6 +157,7 @@ class Host:
         cgroup.remove(self._supervisor_group)
         cgroup.remove(self.cgroup)
         plug.reset(self.layout, self.name)
+        durable.forget(self.directory)
         self.write_boot("off")
 
     def wait_ssh(self, timeout: float = 60.0) -> None:

@@ -33,12 +33,12 @@ MASKED = (
 )
 
 HERE = Path(__file__).resolve().parent
-_SHIM = "/usr/local/lib/fleetflash-lines.so"
+_SHIM = "/usr/local/lib/fleetflash-lab.so"
 
 
 def sources() -> list[Path]:
     """The files that decide what the root file system becomes."""
-    return [Path(__file__), HERE / "shim" / "ioctl.c", *sorted((HERE / "files").iterdir())]
+    return [Path(__file__), *sorted((HERE / "shim").iterdir()), *sorted((HERE / "files").iterdir())]
 
 
 def build(work: Path, keep: Sequence[int]) -> Path:
@@ -154,7 +154,8 @@ def _add_services(root: Path) -> None:
 
 
 def _add_shim(root: Path) -> None:
-    process.run("gcc", "-O2", "-Wall", "-shared", "-fPIC", "-o", root / _SHIM[1:], HERE / "shim" / "ioctl.c")
+    parts = sorted((HERE / "shim").glob("*.c"))
+    process.run("gcc", "-O2", "-Wall", "-shared", "-fPIC", "-o", root / _SHIM[1:], *parts)
     (root / "etc/ld.so.preload").write_text(f"{_SHIM}\n")
 
 

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from fleetflash.lab import cgroup, plug, process
+from fleetflash.lab import cgroup, durable, plug, process
 from fleetflash.lab.errors import LabError
 from fleetflash.lab.host import Host
 from fleetflash.lab.layout import Layout
@@ -28,6 +28,8 @@ def main(lab: str, name: str) -> int:
     host.write_boot("booting")
     try:
         while _boot(host) == _REBOOT:
+            with host.lock():
+                durable.begin(host.directory, host.root)
             host.write_boot("booting")
     except LabError as error:
         print(error, file=sys.stderr, flush=True)
@@ -37,6 +39,7 @@ def main(lab: str, name: str) -> int:
         with host.lock():
             cgroup.kill(host.cgroup)
             plug.reset(layout, name)
+            durable.forget(host.directory)
             for board in host.boards:
                 board.stop()
             host.link.detach()
@@ -86,6 +89,7 @@ def _start_container(host: Host, notify: Path) -> "subprocess.Popen[bytes]":
         f"--hostname={host.name}",
         f"--network-namespace-path={netns}",
         f"--bind-ro={host.directory / 'lines'}:/run/fleetflash-lines",
+        f"--bind={durable.directory(host.directory)}:{durable.INSIDE}",
         # There may be no machined or systemd outside, and nothing of this machine shall leak in.
         "--register=no",
         "--keep-unit",

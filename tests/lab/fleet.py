@@ -143,7 +143,7 @@ class Fleet:
     def _reset(self, host: Host) -> None:
         if host.phase == "off":
             host.start()
-        host.run("sudo systemctl stop klipper fleetflash.service; sudo rm -rf /var/lib/fleetflash")
+        host.run("sudo systemctl stop klipper fleetflash.service; sudo rm -rf /var/lib/fleetflash; sync /var/lib")
         for board in host.boards:
             host.unplug(board.spec.name)
             board.make(self.lab.image(FACTORY).read_bytes())
