@@ -55,6 +55,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     printing.add_argument("--stop", action="store_true", help="stop the print")
     crash = command("crash", _on_host(_crash), "cut a host's power", "host")
     crash.add_argument("--keep-boards", action="store_true", help="the boards have a supply of their own")
+    command("clock", _on_host(_clock), "move a host's wall clock; negative: back", "host", "seconds")
     command("start", _on_host(lambda host, _: host.start()), "power a host on", "host")
     command("stop", _on_host(lambda host, _: host.stop()), "shut a host down", "host")
     command("cut", _on_host(lambda host, _: host.link.cut()), "lose all packets of a host's link", "host")
@@ -182,6 +183,14 @@ def _press(host: Host, arguments: argparse.Namespace) -> None:
 
 def _crash(host: Host, arguments: argparse.Namespace) -> None:
     host.crash(keep_boards=arguments.keep_boards)
+
+
+def _clock(host: Host, arguments: argparse.Namespace) -> None:
+    try:
+        seconds = float(arguments.seconds)
+    except ValueError:
+        raise LabError(f"{host.name}: {arguments.seconds!r} is no number of seconds, such as -3600") from None
+    host.jump_clock(seconds)
 
 
 def _print(arguments: argparse.Namespace) -> int:

@@ -12,13 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fleetflash.lab import cgroup, durable, klipper, mounts, personality, plug, process
+from fleetflash.lab import cgroup, clock, durable, klipper, mounts, personality, plug, process
 from fleetflash.lab.board import Board
 from fleetflash.lab.errors import LabError
 from fleetflash.lab.layout import Layout
 from fleetflash.lab.moonraker import Moonraker
 from fleetflash.lab.network import Link
 from fleetflash.lab.spec import HostSpec, LabSpec
+
+#: Thirty years, in seconds.
+FURTHEST_JUMP = 1e9
 
 
 class Host:
@@ -108,6 +111,7 @@ class Host:
             mounts.overlay(Path(self.lab.base), overlay / "upper", overlay / "work", self.root)
             personality.apply(self.root, self.layout, self.lab, self.spec)
             durable.begin(self.directory, self.root)
+            clock.reset(self.directory)
             self.link.attach()
             self.write_boot("booting")
             process.detach(
@@ -207,6 +211,20 @@ class Host:
 
     def ssh_command(self, user: str = "pi") -> list[str]:
         return ["ssh", "-F", str(self.layout.ssh_config), "-o", "BatchMode=yes", "-l", user, self.name]
+
+    def jump_clock(self, seconds: float) -> None:
+        """Move the wall clock that the host's programs see, negative: back; a power-on sets it right again.
+
+        Clocks that only go on, such as CLOCK_MONOTONIC, stay as they are, and so do times of files.
+        """
+        if not abs(seconds) <= FURTHEST_JUMP:
+            raise LabError(
+                f"{self.name}: {seconds:g} is no jump of a clock: give {FURTHEST_JUMP:g} s at most, either way"
+            )
+        with self.lock():
+            if self.phase == "off":
+                raise LabError(f"{self.name} is off, and its clock would be set right when it starts: start it first")
+            clock.move(self.directory, seconds)
 
     def start_print(self) -> None:
         """Start a print that goes on for hours; returns when klippy says that it prints."""

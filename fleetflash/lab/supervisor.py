@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from fleetflash.lab import cgroup, durable, plug, process
+from fleetflash.lab import cgroup, clock, durable, plug, process
 from fleetflash.lab.errors import LabError
 from fleetflash.lab.host import Host
 from fleetflash.lab.layout import Layout
@@ -89,6 +89,7 @@ def _start_container(host: Host, notify: Path) -> "subprocess.Popen[bytes]":
         f"--hostname={host.name}",
         f"--network-namespace-path={netns}",
         f"--bind-ro={host.directory / 'lines'}:/run/fleetflash-lines",
+        f"--bind-ro={clock.directory(host.directory)}:{clock.INSIDE}",
         f"--bind={durable.directory(host.directory)}:{durable.INSIDE}",
         # There may be no machined or systemd outside, and nothing of this machine shall leak in.
         "--register=no",
