@@ -257,6 +257,13 @@ MUTANTS = [
         'elif entry["step"] == "restoring":\n            touched',
         "tests/unit/test_history.py",
     ),
+    Mutant(
+        "no seconds between two boots",
+        "fleetflash/agent/moment.py",
+        "if boot and boot == former:",
+        "if boot and former:",
+        "tests/unit/test_history.py",
+    ),
 ]
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any, Dict, List, Set
 
+from fleetflash.agent.moment import elapsed
+
 Entries = List[Dict[str, Any]]
 
 
@@ -59,8 +61,9 @@ def troubles(entries: Entries) -> List[str]:
 def downtime(entries: Entries) -> float:
     """Return for how many seconds Klipper was away: from the first stop to the last start.
 
-    Where klippy was asked whether it is ready, it counts as away until it was.
+    Where klippy was asked whether it is ready, it counts as away until it was. From a power cut until the boot settles
+    it, nothing counts: no clock of the host knows for how long.
     """
-    stops = [float(entry["time"]) for entry in entries if entry["step"] == "stopping"]
-    starts = [float(entry["time"]) for entry in entries if entry["step"] in ("starting", "ready")]
-    return round(starts[-1] - stops[0], 2) if stops and starts else 0.0
+    stops = [place for place, entry in enumerate(entries) if entry["step"] == "stopping"]
+    starts = [place for place, entry in enumerate(entries) if entry["step"] in ("starting", "ready")]
+    return round(elapsed(entries[stops[0] : starts[-1] + 1]), 2) if stops and starts else 0.0

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Set
 
-from fleetflash.agent import disk
+from fleetflash.agent import disk, moment
 from fleetflash.agent.reserve import Reserve
 from fleetflash.agent.schema import STATE, LedgerEntry, SchemaError, Transaction, from_json, to_json
 
@@ -38,7 +38,7 @@ class Journal:
 
     def append(self, step: str, **details: Any) -> Dict[str, Any]:
         """Raises ``OSError`` when the line can't be made durable."""
-        entry = {"time": round(time.time(), 3), "step": step, **details}
+        entry = {**moment.now(), "step": step, **details}
         self.reserve.spend(lambda: self._append(entry))
         return entry
 

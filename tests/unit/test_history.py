@@ -2,24 +2,26 @@
 
 from typing import Any
 
+import pytest
+
 from fleetflash.agent.history import downtime, restored_boards, uids, unsettled, verified_boards
 
 
 def entry(step: str, board: str = "", **details: Any) -> dict[str, Any]:
-    return {"time": 0.0, "step": step, **({"board": board} if board else {}), **details}
+    return {"monotonic": 0.0, "boot": "first", "step": step, **({"board": board} if board else {}), **details}
 
 
 STORY = [
-    entry("begin", time=0.0),
-    entry("stopping", time=10.0),
-    entry("writing", "a", uid="aa"),
-    entry("verified", "a"),
-    entry("writing", "b", uid="bb"),
-    entry("failed", "b"),
-    entry("restoring", "b"),
-    entry("restored", "b"),
-    entry("starting", time=14.0),
-    entry("ready", time=15.5),
+    entry("begin", monotonic=0.0),
+    entry("stopping", monotonic=10.0),
+    entry("writing", "a", uid="aa", monotonic=10.5),
+    entry("verified", "a", monotonic=11.0),
+    entry("writing", "b", uid="bb", monotonic=11.5),
+    entry("failed", "b", monotonic=12.0),
+    entry("restoring", "b", monotonic=12.5),
+    entry("restored", "b", monotonic=13.0),
+    entry("starting", monotonic=14.0),
+    entry("ready", monotonic=15.5),
 ]
 
 
@@ -53,3 +55,15 @@ def test_klipper_counts_as_away_until_it_was_ready() -> None:
     assert downtime(STORY) == 5.5
     assert downtime(STORY[:9]) == 4.0
     assert downtime(STORY[:1]) == 0.0
+
+
+@pytest.mark.parametrize("booted", [3.0, 9000.0])
+def test_time_without_power_is_not_counted_whatever_the_clocks_say(booted: float) -> None:
+    after = {"settling": 0.0, "restored": 4.0, "starting": 4.5}
+    settled = [entry(step, boot="second", monotonic=booted + seconds) for step, seconds in after.items()]
+    assert downtime([*STORY[:5], *settled]) == 1.5 + 4.5
+
+
+def test_moments_of_an_unknown_boot_are_not_compared() -> None:
+    assert downtime([entry("stopping", boot="", monotonic=900.0), entry("ready", boot="", monotonic=5.0)]) == 0.0
+    assert downtime([{"step": "stopping", "time": 1.0}, {"step": "ready", "time": 2.0}]) == 0.0

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from transaction_host import NEW, OLD, FakeHost, content, image, make_host
 
-from fleetflash.agent import disk, guard, klippy, preconditions, systemd, transaction
+from fleetflash.agent import disk, guard, klippy, moment, preconditions, systemd, transaction
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols.errors import NoAnswerError, ProtocolError, RefusedError, VerifyError
 from fleetflash.agent.schema import Firmware, LedgerEntry
@@ -481,11 +481,19 @@ def test_nothing_is_stopped_before_the_settle_unit_is_there(host: FakeHost) -> N
 
 def test_downtime_is_from_the_stop_until_klippy_is_ready(host_with: MakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     host = host_with("a")
-    clock = iter(range(1000, 2000))
-    monkeypatch.setattr("fleetflash.agent.store.time.time", lambda: float(next(clock)))
+    seconds = iter(range(1000, 2000))
+    monkeypatch.setattr(moment, "now", lambda: {"time": 0.0, "monotonic": float(next(seconds)), "boot": "only"})
     host.run(host.transaction())
-    times = {entry["step"]: entry["time"] for entry in host.store.journal("t-1").read()}
+    times = {entry["step"]: entry["monotonic"] for entry in host.store.journal("t-1").read()}
     assert host.outcome()["downtime"] == times["ready"] - times["stopping"] > 0
+
+
+def test_downtime_survives_a_clock_that_jumps(host_with: MakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = host_with("a")
+    jumps = iter([7 * 86400.0, -86400.0] * 100)
+    monkeypatch.setattr("fleetflash.agent.moment.time.time", lambda: 1e9 + next(jumps))
+    host.run(host.transaction())
+    assert host.outcome()["outcome"] == "committed" and 0 <= host.outcome()["downtime"] < 60
 
 
 def test_images_that_nothing_names_are_forgotten_at_the_end(host_with: MakeHost) -> None:
