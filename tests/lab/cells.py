@@ -122,6 +122,8 @@ def _judge(fleet: Fleet, host: Host, cell: Cell, before: Before) -> str:
     word = next(word for result, word in WORDS if result in cell.expected)
     if came["outcome"] not in (word, "refused" if word == "failed" else word):
         return f"boards {found}, but the outcome is {came['outcome']}: {came['detail']}"
+    if not 0 <= came["downtime"] < PATIENCE:
+        return f"Klipper was down {came['downtime']} s"
     problem = _why_attention(host) if ATTENTION in cell.expected else _why_not_well(fleet, host, expected, before)
     if problem:
         return problem

@@ -172,7 +172,7 @@ def fill_disk(scene: Scene) -> None:
 def restore_disk(host: Host) -> None:
     host.run(
         f"sudo rm {STATE}/full {STATE}/fuller {STATE}/fullest && sudo umount {STATE} && sudo rm -rf {STATE} "
-        f"&& sudo cp -a /run/disk {STATE} && sudo umount /run/disk",
+        f"&& sudo cp -a /run/disk {STATE} && sudo umount /run/disk && sudo sync",
         check=True,
     )
 

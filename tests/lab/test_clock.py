@@ -12,6 +12,7 @@ from fleetflash.lab.errors import LabError
 from fleetflash.lab.host import Host
 from fleetflash.lab.lab import Lab
 from fleetflash.lab.spec import HostSpec
+from tests.lab.fleet import WANTED, Fleet, mcu_version, outcome, strike, wait_outcome
 
 pytestmark = [
     pytest.mark.lab,
@@ -110,6 +111,25 @@ def test_a_reboot_keeps_the_clock_and_a_power_on_sets_it_right(host: Host) -> No
         host.jump_clock(60)
     host.start()
     assert ahead(host) == {0}
+
+
+def test_a_printer_whose_clock_starts_in_the_past_settles_and_flashes(fleet: Fleet) -> None:
+    host = fleet.lab.host("printer-6")
+    fleet.reset(host)
+    host.jump_clock(7 * DAY)  # which a power cut takes back
+    inventory = fleet.write_inventory(host.name)
+    run = fleet.start_pyinfra(inventory)
+    strike(host, "bmcu", "program", 15000, lambda: host.crash(keep_boards=True))
+    run.kill()
+    run.wait()
+    host.start()
+    wait_outcome(host)
+    host.wait_klippy("ready", 90.0)
+    settled = outcome(host)
+    assert settled["outcome"] == "restored" and 0 < settled["downtime"] < 60
+    following = fleet.pyinfra(inventory)
+    assert following.code == 0, following.output
+    assert outcome(host)["outcome"] == "committed" and mcu_version(host) == WANTED
 
 
 def wait(host: Host, condition: str) -> None:
