@@ -12,6 +12,7 @@ rebuilt from that alone, in the strictest way that POSIX (``fsync``, Rationale) 
 Modes and owners of what was never synced are those when its directory was.
 """
 
+import fcntl
 import os
 import shutil
 from pathlib import Path
@@ -52,14 +53,27 @@ def forget(host: Path) -> None:
     record.chmod(0o777)
 
 
+def survivors(host: Path, root: Path) -> dict[Path, Node | None]:
+    """What a power cut at this moment would leave of each of ``ROOTS``; nothing is said of a host that is off.
+
+    No process of the host ends a sync meanwhile.
+    """
+    record = directory(host)
+    turn = os.open(record, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not (record / "roots").exists():
+            return {}
+        holders = {path: inode.key(_below(root, path.parent)) for path in ROOTS}
+        return {path: _entries(record, key).get(path.name) for path, key in holders.items()}
+    finally:
+        os.close(turn)
+
+
 def lose_the_rest(host: Path, root: Path) -> None:
     """Take from the disk of a host, mounted at ``root``, what was not durable when its power was cut."""
-    record = directory(host)
-    if not (record / "roots").exists():
-        return
-    for watched in ROOTS:
-        path = _below(root, watched)
-        tree.change(path, _entries(record, inode.key(path.parent)).get(path.name))
+    for path, node in survivors(host, root).items():
+        tree.change(_below(root, path), node)
 
 
 def _below(root: Path, path: Path) -> Path:

@@ -10,7 +10,8 @@ def overlay(lower: Path, upper: Path, work: Path, target: Path) -> None:
     for directory in (upper, work, target):
         directory.mkdir(parents=True, exist_ok=True)
     if str(target) not in below(target):
-        options = f"lowerdir={lower},upperdir={upper},workdir={work}"
+        # Numbers of inodes must last, also when the layers lie on different file systems: lab.inode relies on them.
+        options = f"lowerdir={lower},upperdir={upper},workdir={work},xino=on"
         process.run("mount", "-t", "overlay", "fleetflash-lab", "-o", options, target)
 
 
