@@ -44,6 +44,9 @@ def url(sshd: LoopbackSshd, terminal: PseudoTerminal, monkeypatch: pytest.Monkey
 def port(url: str, terminal: PseudoTerminal) -> Iterator[Any]:
     with serial.serial_for_url(url, 115200, timeout=2) as port:
         yield port
+    deadline = time.monotonic() + 10
+    while holders(terminal.path) and time.monotonic() < deadline:
+        time.sleep(0.05)
     assert not holders(terminal.path)
 
 
