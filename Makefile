@@ -12,7 +12,8 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 # Packages that must be there, each with a file that proves it.
 PACKAGES := python3-venv:/usr/share/doc/python3.11-venv systemd-container:/usr/bin/systemd-nspawn \
     mmdebstrap:/usr/bin/mmdebstrap iproute2:/usr/sbin/ip openssh-client:/usr/bin/ssh \
-    openssh-server:/usr/sbin/sshd gcc:/usr/bin/gcc libc6-dev:/usr/include/stdio.h fish:/usr/bin/fish dash:/bin/dash
+    openssh-server:/usr/sbin/sshd gcc:/usr/bin/gcc libc6-dev:/usr/include/stdio.h fish:/usr/bin/fish dash:/bin/dash \
+    stm32flash:/usr/bin/stm32flash avrdude:/usr/bin/avrdude
 MISSING := $(foreach entry,$(PACKAGES),$(if $(wildcard $(word 2,$(subst :, ,$(entry)))),,$(word 1,$(subst :, ,$(entry)))))
 
 .PHONY: help demo test test-full mutants lint unit lab system clean

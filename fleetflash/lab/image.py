@@ -1,9 +1,9 @@
 """A plausible Klipper firmware image: ``build_image`` writes it, ``read_firmware`` boots a board from it.
 
-Layout (all integers little-endian), as the board's "CPU" sees it at flash address 0:
+Layout (all integers little-endian), as the board's "CPU" sees it where the application begins:
 
 ======  =====================================================================
-0x000   reset vector and start-up words (RISC-V ``jal`` and NOP-like words)
+0x000   vectors and start-up words of the chip's architecture (``startup``)
 0x100   header: magic, total size, dictionary offset and length, CRC-32 of the whole image (field zeroed)
 0x118   "code": incompressible bytes, the same for the same version and seed
 middle  the zlib-compressed data dictionary (JSON), as in a real ``klipper.bin``
@@ -25,7 +25,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-HEADER_OFFSET = 0x100
+from fleetflash.lab.startup import LENGTH as HEADER_OFFSET
+from fleetflash.lab.startup import runs_at, startup
+
 HEADER = struct.Struct("<8sIIII")
 MAGIC = b"KLIPLAB\0"
 CODE_OFFSET = HEADER_OFFSET + HEADER.size
@@ -85,6 +87,8 @@ CLOCKS = {
     "stm32f103xe": 72_000_000,
     "stm32f446xx": 180_000_000,
     "rp2040": 12_000_000,
+    "atmega328p": 16_000_000,
+    "atmega2560": 16_000_000,
 }
 
 
@@ -147,8 +151,11 @@ def build_image(
     baud: int = 250000,
     build_versions: str = "gcc: (lab) 12.2.0 binutils: (lab) 2.40",
     constants: dict[str, Any] | None = None,
+    base: int | None = None,
 ) -> bytes:
     """A firmware image of exactly ``size`` bytes; equal arguments give equal bytes.
+
+    ``base`` is the address that a Cortex-M image is linked to, by default the beginning of the chip's flash.
 
     Raises ValueError when the dictionary does not fit.
     """
@@ -163,11 +170,11 @@ def build_image(
     # Code is word-aligned, the dictionary lies where the linker put it.
     before = room // 2 & ~3
     dictionary_offset = CODE_OFFSET + before
-    startup = struct.pack("<I", 0x1180_006F) + struct.pack("<I", 0x0000_0013) * (HEADER_OFFSET // 4 - 1)
+    vectors = startup(mcu, base)
     body = code[:before] + packed + code[before:]
 
     def with_crc(crc: int) -> bytes:
-        return startup + HEADER.pack(MAGIC, size, dictionary_offset, len(packed), crc) + body
+        return vectors + HEADER.pack(MAGIC, size, dictionary_offset, len(packed), crc) + body
 
     return with_crc(zlib.crc32(with_crc(0)))
 
@@ -176,9 +183,14 @@ def _pack(dictionary: dict[str, Any]) -> bytes:
     return zlib.compress(json.dumps(dictionary, sort_keys=True, separators=(",", ":")).encode(), 9)
 
 
-def read_firmware(flash: bytes) -> Firmware | None:
-    """The firmware at the start of a code flash, or None when there is none that would run."""
+def read_firmware(flash: bytes, base: int | None = None) -> Firmware | None:
+    """The firmware at the start of a code flash, or None when there is none that would run.
+
+    With ``base``, the address of that start, the image must be linked to it as its vector table says.
+    """
     try:
+        if base is not None and not runs_at(flash, base):
+            return None
         magic, size, offset, length, crc = HEADER.unpack_from(flash, HEADER_OFFSET)
         if magic != MAGIC or not CODE_OFFSET <= size <= len(flash) or offset + length > size:
             return None
@@ -209,6 +221,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=30 * 1024, help="bytes (default: %(default)s)")
     parser.add_argument("--baud", type=int, default=250000)
+    parser.add_argument("--base", type=lambda text: int(text, 0), help="address that it is linked to (Cortex-M)")
     parser.add_argument("--constant", action="append", default=[], metavar="NAME=VALUE")
     arguments = parser.parse_args(argv)
     constants: dict[str, Any] = {}
@@ -223,6 +236,7 @@ def main(argv: list[str] | None = None) -> int:
             size=arguments.size,
             baud=arguments.baud,
             constants=constants,
+            base=arguments.base,
         )
         arguments.out.write_bytes(image)
     except (ValueError, OSError) as error:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from fleetflash.lab.boards.faults import Faults
+from fleetflash.lab.boards.framing import Parity
 from fleetflash.lab.boards.loop import Loop
 
 
@@ -28,7 +29,7 @@ class Circuit(Protocol):
         """Transmit; returns when the last bit is out."""
 
     def software_reset(self, at: float) -> None:
-        """Reset into the application once everything transmitted is out, and not before ``at``."""
+        """Reset the chip once everything transmitted is out, and not before ``at``."""
 
     def power_cut(self) -> None:
         """The supply fails now."""
@@ -41,7 +42,9 @@ class Circuit(Protocol):
 
 
 class Program(Protocol):
-    """What runs on the chip: the factory bootloader or the application."""
+    """What runs on the chip: a bootloader or the application."""
+
+    parity: Parity
 
     def receive(self, data: bytes, baud: int, at: float) -> None:
         """Bytes whose last bit arrived at ``at``, sent at ``baud``."""

@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
-COMMANDS = ("identify", "config", "key", "erase", "program", "verify", "end", "baud", "klipper")
+# By what a command is for; a bootloader's module says which of its own commands bear which of these names.
+COMMANDS = (
+    *("identify", "config", "key", "erase", "program", "verify", "read", "protect", "address", "flush", "end", "baud"),
+    "klipper",
+)
 
 KINDS = {
     "pause": "stop before executing the command; go on at resume",

@@ -11,6 +11,7 @@ from typing import Any
 
 from fleetflash.lab.boards.circuit import Circuit
 from fleetflash.lab.boards.faults import Fault
+from fleetflash.lab.boards.framing import Parity
 from fleetflash.lab.boards.klipper_messages import Arguments, Message
 from fleetflash.lab.boards.klipper_wire import BlockReader, block, decode_integer
 from fleetflash.lab.boards.line import same_rate
@@ -39,7 +40,12 @@ ALLOWED_IN_SHUTDOWN = (
 class KlipperApp:
     """One run of the firmware, from reset to reset."""
 
+    parity = Parity.NONE
+
     def __init__(self, circuit: Circuit, firmware: Firmware, started: float) -> None:
+        if circuit.faults.take_boot("other_version", firmware.version):
+            circuit.log("fault other_version")
+            firmware = firmware.renamed(f"{firmware.version}-other")
         self._circuit = circuit
         self._firmware = firmware
         self._started = started

@@ -1,10 +1,9 @@
 """The serial line: a pseudo-terminal that takes as long as the wire would.
 
 A pseudo-terminal carries the exact baud rate (``TCGETS2`` on the master, measured) but neither time nor
-modem lines.
+modem lines nor parity.
 """
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -16,66 +15,43 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from fleetflash.lab.boards.clients import Clients
+from fleetflash.lab.boards.framing import Parity, heard_by_chip, heard_by_client
 from fleetflash.lab.boards.loop import Loop, Timer
 
 TCGETS2 = 0x802C542A
 TERMIOS2_SIZE = 44
-BITS_PER_BYTE = 10  # 8N1: start bit, eight data bits, stop bit
+HUPCL = 0x400
 PIECE = 80  # bytes handed over at once: longer than any request of either protocol, shorter than 1 ms at 1 Mbaud
 TRANSMIT_BUFFER = 4096  # a kernel serial port's write buffer: beyond it the writer has to wait
 RATE_TOLERANCE = 0.03
-
-IN_OPEN = 0x20
-IN_CLOSE = 0x08 | 0x10
+USB_BYTES_PER_SECOND = 500_000  # full speed bulk transfers of 64 bytes, a few per frame
+ANY_RATE = -1  # what a chip's own USB port hears: there is no rate to disagree about
 
 Receive = Callable[[bytes, int, float], None]
 
 
-class Clients:
-    """How many programs hold the port open, from inotify.
-
-    A serial port that nobody holds open loses what the board sends.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self.fd: int = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if self.fd < 0 or self._libc.inotify_add_watch(self.fd, path.encode(), IN_OPEN | IN_CLOSE) < 0:
-            raise OSError(ctypes.get_errno(), f"cannot watch {path}")
-        self.count = 0
-
-    def update(self) -> bool:
-        """Read what happened; True when the last client has gone since the last call."""
-        had_clients = self.count > 0
-        try:
-            events = os.read(self.fd, 65536)
-        except BlockingIOError:
-            return False
-        position = 0
-        while position < len(events):
-            _, mask, _, name_length = struct.unpack_from("iIII", events, position)
-            position += 16 + name_length
-            if mask & IN_OPEN:
-                self.count += 1
-            elif mask & IN_CLOSE:
-                self.count = max(0, self.count - 1)
-        return had_clients and self.count == 0
+def _nothing() -> None:
+    pass
 
 
 class Line:
-    """Both directions of the UART between the USB bridge and the chip.
+    """Both directions between a client of the port and the chip: a UART behind a USB bridge, or the chip's own USB.
 
     ``receive(data, baud, at)`` is called when the last bit of ``data`` has arrived, with the sender's rate.
+    ``opened`` and ``closed`` are called at the first open and the last close of the port. ``client_parity`` is
+    what the client has set, ``None`` when nobody said; ``chip_parity`` what the running program uses.
     """
 
-    def __init__(self, loop: Loop, receive: Receive) -> None:
+    def __init__(self, loop: Loop, receive: Receive, *, usb: bool = False) -> None:
         self._loop = loop
         self._receive = receive
-        self._master, self._slave = os.openpty()
-        tty.setraw(self._slave)
-        os.set_blocking(self._master, False)
-        self.path = os.ttyname(self._slave)
-        self._clients = Clients(self.path)
+        self._usb = usb
+        self.opened: Callable[[], None] = _nothing
+        self.closed: Callable[[], None] = _nothing
+        self.client_parity: Parity | None = None
+        self.chip_parity = Parity.NONE
+        self.path = ""
         self._incoming: deque[tuple[float, bytes, int]] = deque()
         self._incoming_bytes = 0
         self._incoming_clock = 0.0
@@ -83,24 +59,61 @@ class Line:
         self._outgoing: deque[tuple[float, bytes, int]] = deque()
         self._outgoing_clock = 0.0
         self._outgoing_timer: Timer | None = None
-        loop.add_reader(self._clients.fd, self._update_clients)
-        loop.add_reader(self._master, self._read)
+
+    @property
+    def attached(self) -> bool:
+        """Whether there is a port at all."""
+        return bool(self.path)
+
+    def attach(self) -> None:
+        """Make a new pseudo-terminal: the bridge, or the chip's own USB device, is there."""
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        flags = termios.tcgetattr(self._slave)
+        flags[2] |= HUPCL  # as a serial port begins; a pseudo-terminal would not
+        termios.tcsetattr(self._slave, termios.TCSANOW, flags)
+        os.set_blocking(self._master, False)
+        self.path = os.ttyname(self._slave)
+        self._clients = Clients(self.path)
+        self._loop.add_reader(self._clients.fd, self._update_clients)
+        self._loop.add_reader(self._master, self._read)
+
+    def detach(self) -> None:
+        """The USB device is gone: who holds the port open reads its end, the name disappears."""
+        self.silence()
+        for fd in (self._clients.fd, self._master):
+            self._loop.remove_reader(fd)
+        self._clients.close()
+        os.close(self._master)
+        os.close(self._slave)
+        self.path = ""
 
     def rate(self) -> int:
         """The baud rate that the client has set."""
+        return self._termios()[1]
+
+    def hangs_up(self) -> bool:
+        """Whether the client lets the driver drop DTR at the last close (HUPCL)."""
+        return bool(self._termios()[0] & HUPCL)
+
+    def _termios(self) -> tuple[int, int]:
+        """Flags (c_cflag) and output rate."""
         raw = fcntl.ioctl(self._master, TCGETS2, bytes(TERMIOS2_SIZE))
-        return int(struct.unpack_from("<I", raw, TERMIOS2_SIZE - 4)[0])
+        return struct.unpack_from("<I", raw, 8)[0], struct.unpack_from("<I", raw, TERMIOS2_SIZE - 4)[0]
 
     def send(self, data: bytes, baud: int, at: float) -> float:
         """Put bytes on the wire from ``at`` on, after those waiting. Returns when the last bit is out."""
         clock = max(self._outgoing_clock, at)
         for start in range(0, len(data), PIECE):
             piece = data[start : start + PIECE]
-            clock += len(piece) * BITS_PER_BYTE / baud
+            clock += self._seconds(len(piece), baud, self.chip_parity)
             self._outgoing.append((clock, piece, baud))
         self._outgoing_clock = clock
         self._schedule_outgoing()
         return clock
+
+    def _seconds(self, count: int, baud: int, parity: Parity) -> float:
+        return count / USB_BYTES_PER_SECOND if self._usb else count * parity.bits / baud
 
     def silence(self) -> None:
         """The chip has stopped: what it had not sent yet, and what was on its way to it, is lost."""
@@ -108,7 +121,8 @@ class Line:
         self._outgoing_clock = 0.0
         self._incoming.clear()
         self._incoming_bytes = 0
-        self._loop.add_reader(self._master, self._read)
+        if self.attached:
+            self._loop.add_reader(self._master, self._read)
 
     def publish(self, link: Path) -> None:
         """Make ``link`` a symbolic link to the port, in one step."""
@@ -126,12 +140,20 @@ class Line:
             pass
 
     def _update_clients(self) -> None:
-        if self._clients.update():
+        for held in self._clients.update():
+            if held:
+                self.opened()
+                continue
             # A serial driver forgets unread input at the last close; our own descriptor would keep it.
             termios.tcflush(self._slave, termios.TCIFLUSH)
+            self.closed()
+            if not self.attached:
+                return
 
     def _read(self) -> None:
         self._update_clients()
+        if not self.attached:
+            return
         try:
             data = os.read(self._master, TRANSMIT_BUFFER - self._incoming_bytes)
         except BlockingIOError:
@@ -142,8 +164,8 @@ class Line:
         clock = max(self._incoming_clock, time.monotonic())
         for start in range(0, len(data), PIECE):
             piece = data[start : start + PIECE]
-            clock += len(piece) * BITS_PER_BYTE / baud
-            self._incoming.append((clock, piece, baud))
+            clock += self._seconds(len(piece), baud, self.client_parity or self.chip_parity)
+            self._incoming.append((clock, piece, ANY_RATE if self._usb else baud))
         self._incoming_clock = clock
         self._incoming_bytes += len(data)
         if self._incoming_bytes >= TRANSMIT_BUFFER:
@@ -160,6 +182,8 @@ class Line:
             at, data, baud = self._incoming.popleft()
             self._incoming_bytes -= len(data)
             self._loop.add_reader(self._master, self._read)
+            if self.client_parity is not None and not self._usb:
+                data = heard_by_chip(data, self.client_parity, self.chip_parity)
             self._receive(data, baud, at)
         self._schedule_incoming()
 
@@ -171,10 +195,17 @@ class Line:
         self._outgoing_timer = None
         if self._outgoing and self._outgoing[0][0] <= time.monotonic():
             _, data, baud = self._outgoing.popleft()
-            self._update_clients()
-            if self._clients.count > 0:
-                self._write(data if same_rate(baud, self.rate()) else garble(data))
+            if self.attached:
+                self._update_clients()
+            if self.attached and self._clients.count > 0:
+                self._write(data if self._usb else self._heard(data, baud))
         self._schedule_outgoing()
+
+    def _heard(self, data: bytes, baud: int) -> bytes:
+        """What the client's UART makes of the chip's bytes."""
+        if not same_rate(baud, self.rate()):
+            return garble(data)
+        return heard_by_client(data, self.chip_parity, self.client_parity or self.chip_parity)
 
     def _write(self, data: bytes) -> None:
         try:
@@ -186,8 +217,8 @@ class Line:
 
 
 def same_rate(one: int, other: int) -> bool:
-    """Whether two UARTs at these rates understand each other."""
-    return other > 0 and abs(one - other) <= RATE_TOLERANCE * other
+    """Whether two UARTs at these rates understand each other; a chip's own USB port understands all."""
+    return one == ANY_RATE or (other > 0 and abs(one - other) <= RATE_TOLERANCE * other)
 
 
 def garble(data: bytes) -> bytes:

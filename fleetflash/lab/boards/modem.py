@@ -1,10 +1,14 @@
-"""DTR and RTS: the lines, how a board wires them to RESET and BOOT0, and the socket they come in on."""
+"""What a pseudo-terminal does not carry: DTR and RTS, how a board wires them to RESET and BOOT0, and the parity.
+
+All of it comes in on one socket.
+"""
 
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleetflash.lab.boards.framing import Parity
 from fleetflash.lab.boards.loop import Loop
 from fleetflash.lab.boards.socket_server import Connection, SocketServer
 
@@ -12,6 +16,8 @@ TIOCMGET = 0x5415
 TIOCMBIS = 0x5416
 TIOCMBIC = 0x5417
 TIOCMSET = 0x5418
+TCGETS = 0x5401
+TCSETS = 0x5402
 LINES = {"dtr": 0x002, "rts": 0x004}  # TIOCM_DTR, TIOCM_RTS
 ALL_LINES = 0x006
 
@@ -53,14 +59,27 @@ class Wiring:
 
 
 class ModemLines:
-    """The state of DTR and RTS. Both start asserted, as when a driver opens the port."""
+    """The state of DTR and RTS, and the client's line settings.
 
-    def __init__(self, changed: Callable[[], None]) -> None:
-        self.bits = ALL_LINES
+    Both lines start asserted, as when a driver opens the port, unless the board says otherwise.
+    """
+
+    def __init__(self, changed: Callable[[], None], bits: int = ALL_LINES) -> None:
+        self.bits = bits
+        self.cflag: int | None = None  # termios flags that the client has set, once somebody has told
         self._changed = changed
 
+    @property
+    def parity(self) -> Parity | None:
+        return None if self.cflag is None else Parity.of(self.cflag)
+
     def request(self, request: int, bits: int) -> int:
-        """One TIOCM* ioctl; the lines afterwards."""
+        """One TIOCM* ioctl, answered with the lines afterwards, or TCSETS/TCGETS, answered with the c_cflag."""
+        if request == TCSETS:
+            self.cflag = bits
+            self._changed()
+        if request in (TCGETS, TCSETS):
+            return self.cflag or 0
         bits &= ALL_LINES
         wanted = {
             TIOCMBIS: self.bits | bits,

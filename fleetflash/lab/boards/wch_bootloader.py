@@ -15,6 +15,7 @@ from fleetflash.lab.boards.chip import DEVICE_TYPE, Chip, uid_from_name
 from fleetflash.lab.boards.circuit import Circuit
 from fleetflash.lab.boards.faults import Fault
 from fleetflash.lab.boards.flash import SECTOR, UNPROTECTED, CodeFlash, FlashError, OptionBytes
+from fleetflash.lab.boards.framing import Parity
 from fleetflash.lab.boards.line import same_rate
 from fleetflash.lab.boards.loop import Timer
 from fleetflash.lab.boards.page_buffer import PageBuffer
@@ -55,6 +56,8 @@ OPTION_WRITE_TIME = 0.02
 
 class WchBootloader:
     """One run of the bootloader, from reset to reset; key, page buffer and rate are its RAM."""
+
+    parity = Parity.NONE
 
     def __init__(self, circuit: Circuit, chip: Chip, flash: CodeFlash, options: OptionBytes) -> None:
         self._circuit = circuit

@@ -1,0 +1,37 @@
+"""The kinds of simulated boards, by the name that ``fleetflash board`` and the lab know them by.
+
+A new kind is a module with a ``Board`` subclass, and one entry here.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fleetflash.lab.boards.bmcu_c import BmcuC
+from fleetflash.lab.boards.board import Board, Settings
+from fleetflash.lab.image import build_image
+
+
+@dataclass(frozen=True)
+class Kind:
+    """``build(settings, arguments)`` makes the board; ``flash_size`` in bytes, of the file that is its flash.
+
+    ``factory(version)`` is the content of its flash as it leaves the factory, without what stays erased.
+    ``options`` are the arguments of its own: flag → what ``add_argument`` takes.
+    """
+
+    build: Callable[[Settings, argparse.Namespace], Board]
+    flash_size: int
+    factory: Callable[[str], bytes]
+    help: str
+    options: tuple[tuple[str, dict[str, Any]], ...] = ()
+
+
+_CHIP_ID = ("--chip-id", {"type": lambda text: int(text, 0), "default": 0x31, "metavar": "ID", "help": "default: 0x31"})
+
+KINDS = {
+    "bmcu-c": Kind(
+        BmcuC.build, 64 * 1024, build_image, "CH32V203 behind a CH340, Klipper or WCH ISP bootloader", (_CHIP_ID,)
+    ),
+}
