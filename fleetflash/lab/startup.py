@@ -35,6 +35,6 @@ def startup(mcu: str, base: int | None = None) -> bytes:
 
 
 def runs_at(image: bytes, base: int) -> bool:
-    """Whether a Cortex-M at the vector table ``image``, at the address ``base``, would come to run its code."""
+    """Whether a Cortex-M that finds this vector table at the address ``base`` would come to run the image's code."""
     stack, reset = struct.unpack_from("<II", image)
-    return stack in RAM and stack % 4 == 0 and reset & 1 == 1 and base <= reset < base + len(image)
+    return stack in RAM and stack % 4 == 0 and reset == base + ENTRY | 1

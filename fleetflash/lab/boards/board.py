@@ -155,16 +155,23 @@ class Board(ABC):
         go_on, self._go_on, self.paused = self._go_on, None, False
         go_on()
 
+    def leave(self, to: Callable[[], Boot], at: float) -> None:
+        """Jump to another program without a reset, once everything transmitted is out."""
+        self._afterwards(lambda due: self.become(to(), due), at)
+
     def _restart(self, cause: Cause, at: float) -> None:
+        self._afterwards(lambda due: self.start(cause, due), at)
+
+    def _afterwards(self, act: Callable[[float], None], at: float) -> None:
         program = self._program
         done = self.line.send(b"", 115200, at)
 
-        def reset(due: float) -> None:
+        def run(due: float) -> None:
             if self._program is program:
-                self.start(cause, due)
+                act(due)
 
         # A moment later, so that the last bytes leave before the line falls silent.
-        self.loop.at(done + 1e-6, reset)
+        self.loop.at(done + 1e-6, run)
 
     # Power, reset, boot
 
@@ -206,7 +213,7 @@ class Board(ABC):
         self._stop_program()
         self._set_mode("off")
 
-    def release_reset(self, *, asked: bool) -> None:
+    def release_reset(self) -> None:
         self.start(Cause.PINS, time.monotonic())
 
     def _run(self, boot: Boot, due: float) -> None:

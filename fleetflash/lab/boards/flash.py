@@ -52,12 +52,17 @@ class CodeFlash:
 
     def program(self, address: int, data: bytes) -> None:
         """Clear bits. Over bytes that are not erased the result is the AND of both, and FlashError."""
-        self._check(address, len(data))
-        before = self.read(address, len(data))
-        self._write(address, bytes(old & new for old, new in zip(before, data, strict=True)))
+        before = self.clear_bits(address, data)
         for offset, (old, new) in enumerate(zip(before, data, strict=True)):
             if old != ERASED and new != ERASED:
                 raise FlashError(f"0x{address + offset:06x} is not erased")
+
+    def clear_bits(self, address: int, data: bytes) -> bytes:
+        """Program without looking: the result is the AND of both. Returns what was there before."""
+        self._check(address, len(data))
+        before = self.read(address, len(data))
+        self._write(address, bytes(old & new for old, new in zip(before, data, strict=True)))
+        return before
 
     def _check(self, address: int, length: int) -> None:
         if address < 0 or length < 0 or address + length > self.size:

@@ -10,6 +10,8 @@ from typing import Any
 
 from fleetflash.lab.boards.bmcu_c import BmcuC
 from fleetflash.lab.boards.board import Board, Settings
+from fleetflash.lab.boards.stm32 import Stm32Board
+from fleetflash.lab.boards.stm32_chips import STM32F103XB, STM32F446XE, Stm32
 from fleetflash.lab.image import build_image
 
 
@@ -30,8 +32,20 @@ class Kind:
 
 _CHIP_ID = ("--chip-id", {"type": lambda text: int(text, 0), "default": 0x31, "metavar": "ID", "help": "default: 0x31"})
 
+
+def _stm32(chip: Stm32) -> Kind:
+    return Kind(
+        Stm32Board.of(chip),
+        chip.flash_size,
+        lambda version: build_image(version, mcu=chip.mcu),
+        f"{chip.name} behind a CH340, Klipper or the chip's own UART bootloader",
+    )
+
+
 KINDS = {
     "bmcu-c": Kind(
         BmcuC.build, 64 * 1024, build_image, "CH32V203 behind a CH340, Klipper or WCH ISP bootloader", (_CHIP_ID,)
     ),
+    "stm32f103": _stm32(STM32F103XB),
+    "stm32f446": _stm32(STM32F446XE),
 }

@@ -15,8 +15,8 @@ class Chip(Protocol):
     def hold_in_reset(self) -> None:
         """Reset is low: nothing runs."""
 
-    def release_reset(self, *, asked: bool) -> None:
-        """Reset is high again; ``asked``: the boot pin says bootloader."""
+    def release_reset(self) -> None:
+        """Reset is high again: the chip looks at its boot pin and starts."""
 
 
 class ResetPin(Protocol):
@@ -91,7 +91,7 @@ class LevelReset:
             self.holding = True
         if self.holding:
             self.holding = False
-            chip.release_reset(asked=self.asked(bits))
+            chip.release_reset()
 
     def _hold(self, chip: Chip) -> None:
         self._timer = None
@@ -122,4 +122,4 @@ class EdgeReset:
         level, self._level = self._level, bool(bits & self._bit)
         if self._level and not level:
             chip.hold_in_reset()
-            chip.release_reset(asked=False)
+            chip.release_reset()
