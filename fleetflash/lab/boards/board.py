@@ -246,8 +246,9 @@ class Board(ABC):
             self._program.receive(data, baud, at)
 
     def _lines_changed(self) -> None:
-        self.line.client_parity = self.modem.parity
-        self.log(f"lines dtr={self.modem.bits >> 1 & 1} rts={self.modem.bits >> 2 & 1}")
+        self.line.client_parity = parity = self.modem.parity
+        lines = f"lines dtr={self.modem.bits >> 1 & 1} rts={self.modem.bits >> 2 & 1}"
+        self.log(f"{lines} parity={parity}" if parity else lines)
         if self.powered:
             self.reset_pin.changed(self.modem.bits, self)
 

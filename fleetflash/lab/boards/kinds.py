@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from fleetflash.lab.boards.avr import AvrBoard
+from fleetflash.lab.boards.avr_chips import ATMEGA328P, ATMEGA2560, Avr
 from fleetflash.lab.boards.bmcu_c import BmcuC
 from fleetflash.lab.boards.board import Board, Settings
 from fleetflash.lab.boards.stm32 import Stm32Board
@@ -42,10 +44,21 @@ def _stm32(chip: Stm32) -> Kind:
     )
 
 
+def _avr(chip: Avr, bootloader: str) -> Kind:
+    return Kind(
+        AvrBoard.of(chip),
+        chip.flash_size,
+        lambda version: build_image(version, mcu=chip.mcu),
+        f"{chip.name} behind a CH340, Klipper or {bootloader}",
+    )
+
+
 KINDS = {
     "bmcu-c": Kind(
         BmcuC.build, 64 * 1024, build_image, "CH32V203 behind a CH340, Klipper or WCH ISP bootloader", (_CHIP_ID,)
     ),
     "stm32f103": _stm32(STM32F103XB),
     "stm32f446": _stm32(STM32F446XE),
+    "atmega328p": _avr(ATMEGA328P, "Optiboot"),
+    "atmega2560": _avr(ATMEGA2560, "Arduino's STK500v2 bootloader"),
 }

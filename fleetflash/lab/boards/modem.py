@@ -75,7 +75,7 @@ class ModemLines:
 
     def request(self, request: int, bits: int) -> int:
         """One TIOCM* ioctl, answered with the lines afterwards, or TCSETS/TCGETS, answered with the c_cflag."""
-        if request == TCSETS:
+        if request == TCSETS and bits != self.cflag:
             self.cflag = bits
             self._changed()
         if request in (TCGETS, TCSETS):
