@@ -193,10 +193,11 @@ class Line:
 
     def _depart(self, _due: float) -> None:
         self._outgoing_timer = None
+        if self.attached:
+            # Opening the port may reset the chip, which then never said this.
+            self._update_clients()
         if self._outgoing and self._outgoing[0][0] <= time.monotonic():
             _, data, baud = self._outgoing.popleft()
-            if self.attached:
-                self._update_clients()
             if self.attached and self._clients.count > 0:
                 self._write(data if self._usb else self._heard(data, baud))
         self._schedule_outgoing()
