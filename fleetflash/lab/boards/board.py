@@ -52,7 +52,7 @@ class Board(ABC):
         self.counters = Counters()
         self.settings = settings
         self.line = Line(self.loop, self._received, usb=usb)
-        self.modem = ModemLines(self._lines_changed, self.first_lines)
+        self.modem = ModemLines(self.lines_changed, self.first_lines)
         wired: ResetPin = LevelReset(self.loop, settings.wiring) if settings.wiring else NoReset()
         self.reset_pin = reset or wired
         self.mode = "off"
@@ -60,7 +60,7 @@ class Board(ABC):
         self.powered = False
         self._log_file: TextIO | None = settings.log.open("a", buffering=1) if settings.log else None
         self._boot_timer: Timer | None = None
-        self._program: Program | None = None
+        self.program: Program | None = None
         self._go_on: Callable[[], None] | None = None
         self._operator = Operator(self)
 
@@ -163,11 +163,11 @@ class Board(ABC):
         self._afterwards(lambda due: self.start(cause, due), at)
 
     def _afterwards(self, act: Callable[[float], None], at: float) -> None:
-        program = self._program
+        program = self.program
         done = self.line.send(b"", 115200, at)
 
         def run(due: float) -> None:
-            if self._program is program:
+            if self.program is program:
                 act(due)
 
         # A moment later, so that the last bytes leave before the line falls silent.
@@ -219,7 +219,7 @@ class Board(ABC):
     def _run(self, boot: Boot, due: float) -> None:
         assert boot.program is not None
         program = boot.program(due)
-        self._program = program
+        self.program = program
         self.line.chip_parity = program.parity
         firmware = self.firmware()
         if boot.mode == "application" and self.faults.take_boot("boot_loop", firmware.version if firmware else None):
@@ -227,11 +227,11 @@ class Board(ABC):
             self.software_reset(due + BOOT_LOOP_TIME)
 
     def _stop_program(self) -> None:
-        if self._program:
-            self._program.stop()
+        if self.program:
+            self.program.stop()
         if self._boot_timer:
             self._boot_timer.cancel()
-        self._program = None
+        self.program = None
         self.paused = False
         self._go_on = None
         self.line.silence()
@@ -242,10 +242,11 @@ class Board(ABC):
             self.log(f"mode {mode}")
 
     def _received(self, data: bytes, baud: int, at: float) -> None:
-        if self._program:
-            self._program.receive(data, baud, at)
+        if self.program:
+            self.program.receive(data, baud, at)
 
-    def _lines_changed(self) -> None:
+    def lines_changed(self) -> None:
+        """Modem lines or parity are not what they were."""
         self.line.client_parity = parity = self.modem.parity
         lines = f"lines dtr={self.modem.bits >> 1 & 1} rts={self.modem.bits >> 2 & 1}"
         self.log(f"{lines} parity={parity}" if parity else lines)

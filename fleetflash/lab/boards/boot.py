@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from fleetflash.lab.boards.circuit import Program
+from fleetflash.lab.usb import UsbDevice
 
 BOOT_TIME = 0.010  # seconds from the release of reset to the first byte understood
 
@@ -22,11 +23,15 @@ class Cause(Enum):
 
 @dataclass(frozen=True)
 class Boot:
-    """What a chip does now: ``mode`` as status shows it, and the program, made when it starts to listen."""
+    """What a chip does now: ``mode`` as status shows it, and the program, made when it starts to listen.
+
+    ``usb``: what a chip with a USB port of its own is while that runs.
+    """
 
     mode: str
     program: Callable[[float], Program] | None = None
     after: float = BOOT_TIME
+    usb: UsbDevice | None = None
 
 
 DEAD = Boot("dead")

@@ -38,17 +38,27 @@ ALLOWED_IN_SHUTDOWN = (
 
 
 class KlipperApp:
-    """One run of the firmware, from reset to reset."""
+    """One run of the firmware, from reset to reset.
+
+    ``request_bootloader(at)`` is what it does when it is asked to, if it was built with a bootloader in front.
+    """
 
     parity = Parity.NONE
 
-    def __init__(self, circuit: Circuit, firmware: Firmware, started: float) -> None:
+    def __init__(
+        self,
+        circuit: Circuit,
+        firmware: Firmware,
+        started: float,
+        request_bootloader: Callable[[float], None] | None = None,
+    ) -> None:
         if circuit.faults.take_boot("other_version", firmware.version):
             circuit.log("fault other_version")
             firmware = firmware.renamed(f"{firmware.version}-other")
         self._circuit = circuit
         self._firmware = firmware
         self._started = started
+        self._request_bootloader = request_bootloader
         dictionary = firmware.dictionary
         self._commands = {number: Message(number, text) for text, number in dictionary["commands"].items()}
         messages = [Message(number, text) for text, number in dictionary["responses"].items()]
@@ -89,11 +99,20 @@ class KlipperApp:
             self._reader.feed(data)
             self._work(at)
 
+    def enter_bootloader(self, at: float) -> None:
+        """Leave a request for the bootloader and reset; nothing without one in front."""
+        if self._request_bootloader and not self._stopped:
+            self._busy = True
+            self._request_bootloader(at)
+
     # Blocks
 
     def _work(self, at: float) -> None:
         while not self._busy and not self._stopped:
             found = self._reader.next()
+            if self._reader.bootloader_requested and self._request_bootloader:
+                self.enter_bootloader(at)
+                return
             if found is None:
                 return
             if isinstance(found, bool):

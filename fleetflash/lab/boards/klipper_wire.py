@@ -5,6 +5,8 @@ DESTINATION = 0x10
 SEQUENCE_MASK = 0x0F
 SHORTEST = 5
 LONGEST = 64
+# No valid block, and meant so (Klipper docs/Bootloader_Entry.md); the sync byte that clients send before it is padding.
+BOOTLOADER_REQUEST = b" \x1c Request Serial Bootloader!! ~"
 
 
 def crc16(data: bytes) -> int:
@@ -56,6 +58,7 @@ class BlockReader:
         self._buffer = bytearray()
         self._need_sync = False
         self._complained = False
+        self.bootloader_requested = False
 
     def feed(self, data: bytes) -> None:
         self._buffer += data
@@ -87,6 +90,7 @@ class BlockReader:
             if len(self._buffer) < length:
                 return None
             raw = bytes(self._buffer[:length])
+            self.bootloader_requested |= raw == BOOTLOADER_REQUEST
             if raw[-1] != SYNC or crc16(raw[:-3]) != int.from_bytes(raw[-3:-1], "big"):
                 self._need_sync = True
                 continue
