@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleetflash.lab import cgroup, klipper, process
+from fleetflash.lab.boards.kinds import KINDS, Kind
 from fleetflash.lab.control import Control
 from fleetflash.lab.errors import LabError
 from fleetflash.lab.layout import Layout
 from fleetflash.lab.spec import BoardSpec, HostSpec
 from fleetflash.lab.sysfs import UsbSerial
+from fleetflash.lab.usb import CH340, Enumerated, UsbDevice, announced, announcement
 
-FLASH_SIZE = 64 * 1024
 _ERASED = b"\xff"
 
 
@@ -66,16 +67,31 @@ class Board:
         else:
             self._unplugged.touch()
 
-    def usb(self, tty: str) -> UsbSerial:
-        return UsbSerial(tty, klipper.socket_of(self.host.boards, self.spec))
+    @property
+    def kind(self) -> Kind:
+        return KINDS[self.spec.kind]
 
-    def make(self, image: bytes) -> None:
-        """Lay out the board as it leaves the factory, with ``image`` in its flash."""
+    @property
+    def enumerated(self) -> Enumerated | None:
+        """What the host's USB sees of the board just now; nothing of one that is off, or between two of its lives."""
+        if not self.running:
+            return None
+        if self.kind.usb:
+            found = announced(announcement(self.pty))
+            return found if found and Path(found.terminal).exists() else None
+        return Enumerated(CH340, str(self.pty.resolve()))
+
+    def usb(self, tty: str, device: UsbDevice) -> UsbSerial:
+        socket = klipper.socket_of(self.host.boards, self.spec)
+        return UsbSerial(tty, socket, device, klipper.driver_of(self.spec))
+
+    def make(self, content: bytes) -> None:
+        """Lay out the board as it leaves the factory, with this at the beginning of its flash."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.flash.write_bytes(image.ljust(FLASH_SIZE, _ERASED))
+        self.flash.write_bytes(content.ljust(self.kind.flash_size, _ERASED))
 
     def start(self, timeout: float = 15.0) -> None:
-        """Power it; returns when its pseudo-terminal and sockets are there."""
+        """Power it; returns when its sockets are there, and the port of one that sits behind a bridge."""
         self.launch()
         self.wait_started(timeout)
 
@@ -83,13 +99,15 @@ class Board:
         """Power it without waiting, so that several start side by side."""
         if self.running:
             return
-        for stale in (self.pty, self.lines, self.control.path):
+        for stale in (self.pty, announcement(self.pty), self.lines, self.control.path):
             stale.unlink(missing_ok=True)
         process.detach(cgroup.create(self._group), self._command(), self.directory / "process.log")
 
     def wait_started(self, timeout: float = 15.0) -> None:
         deadline = time.monotonic() + timeout
-        while not all(path.exists() for path in (self.pty, self.lines, self.control.path)):
+        # A chip with a USB port of its own comes by itself, later, or never when nothing on it runs.
+        needed = (self.lines, self.control.path) if self.kind.usb else (self.pty, self.lines, self.control.path)
+        while not all(path.exists() for path in needed):
             if not self.running or time.monotonic() > deadline:
                 said = process.tail(self.directory / "process.log")
                 raise LabError(f"{self.host.name}: board {self.spec.name} does not start: {said}")
@@ -121,9 +139,16 @@ class Board:
         identity = ["--uid", spec.uid] if spec.uid else []
         places = ["--pty", self.pty, "--flash", self.flash, "--serial-lines", self.lines]
         places += ["--control", self.control.path, "--log", self.log]
+        if self.kind.usb:
+            places += ["--host", news_socket(self.layout, self.host.name)]
         return [*program, *map(str, places), *identity, "--entry", spec.entry, *spec.options]
 
 
 def lines_directory(layout: Layout, host: str) -> Path:
     """Where a host's boards have their sockets for modem lines; the host sees it as /run/fleetflash-lines."""
     return layout.host(host) / "lines"
+
+
+def news_socket(layout: Layout, host: str) -> Path:
+    """Where a host's supervisor hears that a board has become another USB device."""
+    return layout.host(host) / "usb"

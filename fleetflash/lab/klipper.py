@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from fleetflash.lab import sysfs
+from fleetflash.lab.boards.kinds import KINDS
 from fleetflash.lab.spec import BoardSpec
 
 PRINT_FILE = "lab-print.gcode"
@@ -17,7 +18,12 @@ def socket_of(boards: Sequence[BoardSpec], board: BoardSpec) -> int:
 
 def board_path(boards: Sequence[BoardSpec], board: BoardSpec) -> str:
     """The name of a board's port below /dev/serial/by-path."""
-    return sysfs.by_path(socket_of(boards, board))
+    return sysfs.by_path(socket_of(boards, board), driver_of(board))
+
+
+def driver_of(board: BoardSpec) -> sysfs.Driver:
+    """What the host's kernel drives the board's port with."""
+    return sysfs.CDC_ACM if KINDS[board.kind].usb else sysfs.BRIDGE
 
 
 def printer_cfg(boards: Sequence[BoardSpec]) -> str:

@@ -122,11 +122,10 @@ class Lab:
         self.layout.images.mkdir()
         for version in VERSIONS:
             self.image(version).write_bytes(image.build_image(version))
-        factory = self.image(FACTORY_VERSION).read_bytes()
         for host in self.hosts:
             host.directory.mkdir(parents=True)
             for board in host.boards:
-                board.make(factory)
+                board.make(board.kind.factory(FACTORY_VERSION))
         self._each(lambda host: personality.make_host_key(self.layout, host.name))
         access.write(self.layout, self.spec)
 

@@ -6,6 +6,7 @@ boards in before the host's own services start, boots again after a reboot, and 
 """
 
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 from fleetflash.lab import cgroup, clock, durable, plug, process
+from fleetflash.lab.board import news_socket
 from fleetflash.lab.errors import LabError
 from fleetflash.lab.host import Host
 from fleetflash.lab.layout import Layout
@@ -20,6 +22,7 @@ from fleetflash.lab.record import read
 
 # What systemd-nspawn exits with when the host wants to be booted again.
 _REBOOT = 133
+_ATTEMPTS, _PAUSE = 5, 0.3  # tries and seconds between them
 
 
 def main(lab: str, name: str) -> int:
@@ -56,7 +59,7 @@ def _boot(host: Host) -> int:
             board.launch()
     notify = host.directory / "notify"
     notify.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news, _listen(host) as usb:
         news.bind(str(notify))
         container = _start_container(host, notify)
         leader = _leader(news, container)
@@ -71,11 +74,48 @@ def _boot(host: Host) -> int:
                 before=plug.prepare(host.directory),
             )
             host.write_boot("running", leader)
-        while container.poll() is None:
-            if "READY=1" in _receive(news):
-                host.write_boot("ready", leader)
-                break
+        _attend(host, leader, container, news, usb)
     return container.wait()
+
+
+def _attend(
+    host: Host, leader: int, container: "subprocess.Popen[bytes]", news: socket.socket, usb: socket.socket
+) -> None:
+    """Until the host ends: hear when its boot has finished, and follow boards that become other USB devices."""
+    end = os.pidfd_open(container.pid)
+    try:
+        while True:
+            ready, _, _ = select.select([end, news.fileno(), usb.fileno()], [], [])
+            if news.fileno() in ready and "READY=1" in _receive(news):
+                host.write_boot("ready", leader)
+            if usb.fileno() in ready:
+                usb.recv(4096)
+                _follow(host, leader)
+            if end in ready:
+                return
+    finally:
+        os.close(end)
+
+
+def _follow(host: Host, leader: int) -> None:
+    """Bring the host's ports up to date; a board that changes again meanwhile makes that fail, so once more then."""
+    for _ in range(_ATTEMPTS):
+        try:
+            with host.lock():
+                plug.plug(host.layout, leader, [board for board in host.boards if board.wanted])
+            return
+        except (LabError, OSError) as error:
+            print(f"ports of {host.name}: {error}", file=sys.stderr, flush=True)
+            time.sleep(_PAUSE)
+
+
+def _listen(host: Host) -> socket.socket:
+    """The socket at which boards say that their USB device has changed."""
+    path = news_socket(host.layout, host.name)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.bind(str(path))
+    return listener
 
 
 def _start_container(host: Host, notify: Path) -> "subprocess.Popen[bytes]":

@@ -42,10 +42,14 @@ def katapult_device(mcu: str, serial: str) -> UsbDevice:
 
 @dataclass(frozen=True)
 class Enumerated:
-    """A device that a host sees just now, and the terminal that stands for its port."""
+    """A device that a host sees just now, and the terminal that stands for its port.
+
+    ``life`` tells it from the same device before its last reset, since terminals are used again.
+    """
 
     device: UsbDevice
     terminal: str
+    life: int = 0
 
 
 def announce(place: Path, enumerated: Enumerated | None) -> None:
@@ -54,7 +58,7 @@ def announce(place: Path, enumerated: Enumerated | None) -> None:
         place.unlink(missing_ok=True)
         return
     temporary = place.with_name(f".{place.name}.new")
-    temporary.write_text(json.dumps({"terminal": enumerated.terminal, "device": asdict(enumerated.device)}) + "\n")
+    temporary.write_text(json.dumps(asdict(enumerated)) + "\n")
     temporary.replace(place)
 
 
@@ -64,7 +68,7 @@ def announced(place: Path) -> Enumerated | None:
         found = json.loads(place.read_text())
     except FileNotFoundError:
         return None
-    return Enumerated(UsbDevice(**found["device"]), found["terminal"])
+    return Enumerated(UsbDevice(**found["device"]), found["terminal"], found["life"])
 
 
 def announcement(link: Path) -> Path:

@@ -5,6 +5,7 @@ It says so in the file beside its link (``fleetflash.lab.usb``), and to the host
 
 import json
 import socket
+import time
 
 from fleetflash.lab.boards.board import Board, Settings
 from fleetflash.lab.boards.boot import Boot
@@ -56,7 +57,7 @@ class UsbBoard(Board):
         self.line.attach()
         self.line.publish(self.settings.pty)
         self.log(f"usb {device.vendor}:{device.product} on {self.line.path}")
-        self._tell(Enumerated(device, self.line.path))
+        self._tell(Enumerated(device, self.line.path, time.monotonic_ns()))
 
     def _detach(self) -> None:
         if self._attach_timer:
