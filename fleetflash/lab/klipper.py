@@ -27,9 +27,9 @@ def driver_of(board: BoardSpec) -> sysfs.Driver:
 
 
 def printer_cfg(boards: Sequence[BoardSpec]) -> str:
-    """A printer.cfg with one ``[mcu]`` section per board, ports by path as CH340 boards need it."""
+    """A printer.cfg with one ``[mcu]`` section per board of klippy's, ports by path as CH340 boards need it."""
     sections = []
-    for board in boards:
+    for board in (board for board in boards if board.mcu):
         title = "mcu" if board.mcu == "mcu" else f"mcu {board.mcu}"
         sections.append(f"[{title}]\nserial: /dev/serial/by-path/{board_path(boards, board)}\n")
     sections.append("[printer]\nkinematics: none\nmax_velocity: 300\nmax_accel: 3000\n")

@@ -228,7 +228,7 @@ def _check(hosts: Sequence[HostSpec], subnet: str) -> None:
         for board in host.boards:
             check_board_name(board.name)
         _distinct([board.name for board in host.boards], f"boards of {host.name}")
-        _distinct([board.mcu for board in host.boards], f"mcu names of {host.name}")
+        _distinct([board.mcu for board in host.boards if board.mcu], f"mcu names of {host.name}")
     _distinct([host.name for host in hosts], "hosts")
 
 

@@ -9,9 +9,11 @@ from typing import Any
 class BoardSpec:
     """A simulated board.
 
-    ``mcu`` is the name klippy's configuration gives it, ``socket`` its USB socket (counted from 1; by default
-    its place in the host's list). ``entry`` says whether DTR and RTS reach its bootloader or a person must press.
-    ``options`` goes to the simulator as it is; ``command`` replaces the simulator (used by tests).
+    ``kind`` is a subcommand of ``fleetflash board``: ``bmcu-c``, or ``esp32``, ``esp32s3``, ``esp32c3`` with a MAC
+    address as ``uid``. ``mcu`` is the name klippy's configuration gives it, empty for a board that is not klippy's;
+    ``socket`` its USB socket (counted from 1; by default its place in the host's list). ``entry`` says whether DTR
+    and RTS reach its bootloader or a person must press. ``options`` goes to the simulator as it is; ``command``
+    replaces the simulator (used by tests).
     """
 
     name: str

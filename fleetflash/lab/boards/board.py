@@ -202,6 +202,10 @@ class Board(ABC):
         if boot.program:
             self._boot_timer = self.loop.at(at + boot.after, lambda due: self._run(boot, due))
 
+    def later(self, seconds: float, act: Callable[[float], None]) -> None:
+        """Do something before the next program starts, unless reset or power come between."""
+        self._boot_timer = self.loop.at(time.monotonic() + seconds, act)
+
     def refuses_bootloader(self) -> bool:
         """Whether the fault ``refuse_bootloader`` strikes at this start, which would enter the bootloader."""
         refused = self.faults.take_boot("refuse_bootloader")
@@ -221,8 +225,13 @@ class Board(ABC):
         program = boot.program(due)
         self.program = program
         self.line.chip_parity = program.parity
+        if boot.mode == "application":
+            self.application_runs(due)
+
+    def application_runs(self, due: float) -> None:
+        """The application has just started: here the fault ``boot_loop`` strikes."""
         firmware = self.firmware()
-        if boot.mode == "application" and self.faults.take_boot("boot_loop", firmware.version if firmware else None):
+        if self.faults.take_boot("boot_loop", firmware.version if firmware else None):
             self.log("fault boot_loop")
             self.software_reset(due + BOOT_LOOP_TIME)
 

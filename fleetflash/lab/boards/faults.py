@@ -5,7 +5,7 @@ from dataclasses import dataclass
 # By what a command is for; a bootloader's module says which of its own commands bear which of these names.
 COMMANDS = (
     *("identify", "config", "key", "erase", "program", "verify", "read", "protect", "address", "flush", "end", "baud"),
-    "klipper",
+    *("klipper", "stub"),
 )
 
 KINDS = {

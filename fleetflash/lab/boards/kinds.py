@@ -12,10 +12,16 @@ from fleetflash.lab.boards.avr import AvrBoard
 from fleetflash.lab.boards.avr_chips import ATMEGA328P, ATMEGA2560, Avr
 from fleetflash.lab.boards.bmcu_c import BmcuC
 from fleetflash.lab.boards.board import Board, Settings
+from fleetflash.lab.boards.esp.board import OPTIONS as ESP_OPTIONS
+from fleetflash.lab.boards.esp.board import EspBoard
+from fleetflash.lab.boards.esp.chips import CHIPS as ESP_CHIPS
+from fleetflash.lab.boards.esp.chips import EspChip
 from fleetflash.lab.boards.katapult_board import KatapultUartBoard, KatapultUsbBoard
 from fleetflash.lab.boards.katapult_chips import KATAPULT_F103, KATAPULT_F446, KATAPULT_RP2040, KatapultChip
 from fleetflash.lab.boards.stm32 import Stm32Board
 from fleetflash.lab.boards.stm32_chips import STM32F103XB, STM32F446XE, Stm32
+from fleetflash.lab.esp_image import FLASH_SIZE as ESP_FLASH_SIZE
+from fleetflash.lab.esp_image import factory_flash
 from fleetflash.lab.image import build_image
 
 
@@ -66,6 +72,16 @@ def _katapult(chip: KatapultChip, *, usb: bool) -> Kind:
     return Kind(board.of(chip), chip.flash_size, factory, f"{chip.name} {port}, Klipper behind Katapult", usb)
 
 
+def _esp(chip: EspChip) -> Kind:
+    return Kind(
+        EspBoard.of(chip),
+        ESP_FLASH_SIZE,
+        lambda version: factory_flash(chip.kind, version),
+        f"{chip.name} with its flash behind a USB-UART bridge, ESP-IDF application or ROM loader",
+        options=ESP_OPTIONS,
+    )
+
+
 KINDS = {
     "bmcu-c": Kind(
         BmcuC.build,
@@ -81,4 +97,5 @@ KINDS = {
     "katapult-rp2040": _katapult(KATAPULT_RP2040, usb=True),
     "atmega328p": _avr(ATMEGA328P, "Optiboot"),
     "atmega2560": _avr(ATMEGA2560, "Arduino's STK500v2 bootloader"),
+    **{kind: _esp(chip) for kind, chip in ESP_CHIPS.items()},
 }
