@@ -288,8 +288,10 @@ def test_the_stub_reads_one_packet_at_a_time(plug: Plug) -> None:
         while len(received) < 0x2800:
             wire.raw(struct.pack("<I", len(received)))
             received += wire.packet()
-        wire.raw(struct.pack("<I", len(received)))
         assert received == content[:0x2800]
+        wire.raw(struct.pack("<I", len(received) - 1))
+        assert wire.silence(0.2) == b""
+        wire.raw(struct.pack("<I", len(received)))
         assert wire.packet() == hashlib.md5(content[:0x2800]).digest()
         assert wire.ask(READ_REG, struct.pack("<I", 0x40001000))[0] == 0x00F01D83
 

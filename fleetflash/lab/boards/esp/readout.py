@@ -31,14 +31,17 @@ class Readout:
         return self._digest() if self._length == 0 else self._next()
 
     def acknowledged(self, packet: bytes) -> bytes:
-        """What follows an acknowledgement: 4 bytes, the count of bytes received so far. Others end the read."""
+        """What follows an acknowledgement: 4 bytes, the count of bytes received so far. Others end the read.
+
+        Any count lets the next packet go; only that of all bytes ends the read.
+        """
         if len(packet) != 4:
             self.done = True
             return b""
         (received,) = struct.unpack("<I", packet)
         if received >= self._length:
             return self._digest()
-        return self._next() if received >= self._sent else b""
+        return self._next() if self._sent < self._length else b""
 
     def _next(self) -> bytes:
         data = self._flash.read(self._offset + self._sent, min(self._packet, self._length - self._sent))
