@@ -1,6 +1,9 @@
 """Espressif's esptool, as a program of its own, judges the simulated ESP boards: it must not notice a difference."""
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +57,22 @@ def test_esptool_reads_mac_and_chip_id(esp32: EspDevice) -> None:
     for command in ("read-mac", "chip-id"):
         output = esp32.download_mode().esptool(command, stub=False)
         assert set(re.findall(r"^MAC:\s*(\S+)$", output, re.MULTILINE)) == {MAC}
+
+
+def test_espefuse_finds_the_mac_and_what_is_burnt(board: EspDevice) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "espefuse", "--port", str(board.tty), "--before", "no-reset", "summary"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"= {MAC} (" in result.stdout
+    if board.kind == "esp32":
+        # Only the first chip keeps a checksum of its MAC address.
+        assert re.search(rf"= {MAC} \(CRC 0x.. OK\)", result.stdout)
 
 
 def test_a_whole_layout_is_written_verified_and_boots(board: EspDevice, tmp_path: Path) -> None:
