@@ -54,7 +54,6 @@ class Image:
     mode: int
     frequency: int
     segments: tuple[Segment, ...]
-    length: int  # bytes, with checksum and digest
 
 
 @dataclass(frozen=True)
@@ -157,8 +156,7 @@ def read_image(data: bytes, place: int) -> Image:
         digest = hashlib.sha256(data[:position]).digest()
         if digest != data[position : position + DIGEST_LENGTH]:
             raise ImageError("Image hash failed - image is corrupt")
-        position += DIGEST_LENGTH
-    return Image(chip_id, entry, mode, size_frequency & 0x0F, tuple(segments), position)
+    return Image(chip_id, entry, mode, size_frequency & 0x0F, tuple(segments))
 
 
 def xor(data: bytes) -> int:

@@ -246,6 +246,14 @@ def test_the_rate_changes_after_the_answer(plug: Plug) -> None:
         assert wire.ask(READ_REG, struct.pack("<I", 0x40001000))[0] == 0x00F01D83
 
 
+def test_requests_that_come_in_while_the_chip_works_are_answered_in_turn(plug: Plug) -> None:
+    with stub(plug()) as wire:
+        for size in (0x40000, 0x10, 0x20):
+            wire.send(MD5, struct.pack("<4I", 0, size, 0, 0))
+        for size in (0x40000, 0x10, 0x20):
+            assert wire.packet()[8:24] == hashlib.md5(b"\xff" * size).digest()
+
+
 def test_flash_can_not_be_reached_before_it_is_attached(plug: Plug) -> None:
     with download(plug()) as wire:
         wire.sync()

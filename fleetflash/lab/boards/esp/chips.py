@@ -40,7 +40,6 @@ class EspChip:
     drom: int  # where flash is mapped for constants
     irom: int  # ... and for code
     iram: range
-    dram: range
     bootloader_dram: int  # where the bootloader's data and code are loaded
     bootloader_iram: int
     app_iram: int
@@ -76,7 +75,6 @@ CHIPS = {
             drom=0x3F40_0000,
             irom=0x400D_0000,
             iram=range(0x4007_0000, 0x400C_0000),
-            dram=range(0x3FFA_E000, 0x4000_0000),
             bootloader_dram=0x3FFF_0030,
             bootloader_iram=0x4007_8000,
             app_iram=0x4008_0000,
@@ -104,7 +102,6 @@ CHIPS = {
             drom=0x3C00_0000,
             irom=0x4200_0000,
             iram=range(0x4037_0000, 0x403E_0000),
-            dram=range(0x3FC8_8000, 0x3FD0_0000),
             bootloader_dram=0x3FCE_2820,
             bootloader_iram=0x403C_8700,
             app_iram=0x4037_4000,
@@ -129,7 +126,6 @@ CHIPS = {
             drom=0x3C00_0000,
             irom=0x4200_0000,
             iram=range(0x4037_C000, 0x403E_0000),
-            dram=range(0x3FC8_0000, 0x3FCE_0000),
             bootloader_dram=0x3FCD_5820,
             bootloader_iram=0x403C_C710,
             app_iram=0x4038_0000,

@@ -158,7 +158,7 @@ class Loader:
             self._answered(request, outcome, at, change)
             return
         self._busy = True
-        self._advance(outcome, at, lambda answer, when: self._answered(request, answer, when, change))
+        self._advance(outcome, at, lambda answer, when: self._finished(request, answer, when, change))
 
     def _advance(self, job: Job, at: float, done: Callable[[Answer, float], None]) -> None:
         """Take the next step of a job, each at its own time: a board killed meanwhile is done up to there."""
@@ -173,6 +173,11 @@ class Loader:
             done(self.invalid, at)
             return
         self._timer = self._circuit.loop.at(at + seconds, lambda due: self._advance(job, due, done))
+
+    def _finished(self, request: Request, answer: Answer, at: float, change: Change | None) -> None:
+        self._answered(request, answer, at, change)
+        # What has come in meanwhile.
+        self._work(at)
 
     def _answered(self, request: Request, answer: Answer, at: float, change: Change | None) -> None:
         self._busy = False
@@ -243,10 +248,6 @@ class Loader:
                 return
             yield seconds
             self._core.flash.erase(address, length)
-
-    def _count(self, what: str) -> None:
-        counters = self._circuit.counters
-        setattr(counters, what, getattr(counters, what) + 1)
 
 
 def _as_job(steps: Steps) -> Job:

@@ -192,7 +192,7 @@ class RomLoader(Loader):
             return Answer(error=FAILED)
         self._download = Download(self._core.flash, offset, size, compressed=compressed, erase_ahead=False)
         if size:
-            self._count("erases")
+            self._circuit.counters.erases += 1
             self._circuit.log(f"erase 0x{offset:06x}+0x{size:x}")
             yield from self._download.erase()
         return Answer()
@@ -210,7 +210,7 @@ class RomLoader(Loader):
         start = self._download.position
         if not self._reachable(start, len(data)):
             return Answer(error=FAILED)
-        self._count("programs")
+        self._circuit.counters.programs += 1
         yield from self._download.write(data)
         written = self._core.flash.read(start, len(data))
         return Answer() if checksum(written) == checksum(data) else Answer(error=WRITE_ERROR)
@@ -226,7 +226,7 @@ class RomLoader(Loader):
         offset, size = request.words(2)
         if not self._reachable(offset, size):
             return Answer(error=FAILED)
-        self._count("verifies")
+        self._circuit.counters.verifies += 1
         yield size * READ_TIME
         return Answer(self._core.flash.md5(offset, size).hex().encode())
 

@@ -121,7 +121,7 @@ class StubLoader(Loader):
         size, _, _, offset = request.words(4)
         self._download = Download(self._core.flash, offset, size, compressed=compressed, erase_ahead=True)
         if size:
-            self._count("erases")
+            self._circuit.counters.erases += 1
         return Answer()
 
     def _data(self, request: Request) -> Answer:
@@ -132,7 +132,7 @@ class StubLoader(Loader):
             return Answer(error=BAD_CHECKSUM)
         if request.command == FLASH_DEFL_DATA and not download.remaining:
             return Answer(error=TOO_MUCH_DATA)
-        self._count("programs")
+        self._circuit.counters.programs += 1
         self._background = self._write(download, request.payload)
         return Answer()
 
@@ -162,7 +162,7 @@ class StubLoader(Loader):
         offset, size = request.words(2)
         if offset + size > BIGGEST:
             return Answer(error=SPI_FAILED)
-        self._count("verifies")
+        self._circuit.counters.verifies += 1
         yield size * READ_TIME
         return Answer(self._core.flash.md5(offset, size))
 
@@ -171,7 +171,7 @@ class StubLoader(Loader):
             return self.invalid
         if offset + size > self._core.flash.size:
             return Answer(error=SPI_FAILED)
-        self._count("erases")
+        self._circuit.counters.erases += 1
         self._circuit.log(f"erase 0x{offset:06x}+0x{size:x}")
         yield from self._erase(offset, offset + size)
         return Answer()
