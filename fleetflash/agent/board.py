@@ -2,14 +2,16 @@
 
 import time
 from contextlib import contextmanager
-from typing import Callable, Iterator
+from dataclasses import replace
+from typing import Callable, Iterator, cast
 
 from fleetflash.agent import devices
 from fleetflash.agent.port import PortError
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import ProtectedError, ProtocolError, WrongChipError
-from fleetflash.agent.protocols.programmers import PROGRAMMERS, Ask, Programmer, Progress
+from fleetflash.agent.protocols.programmer import Ask, Programmer, Progress, Target
+from fleetflash.agent.protocols.programmers import PROGRAMMERS
 from fleetflash.agent.schema import BoardTransaction, Firmware, Image
 
 OpenPort = Callable[[str, int], SerialPort]
@@ -48,10 +50,9 @@ class BoardOnPort:
     @contextmanager
     def in_bootloader(self, ask: Ask, uid: str) -> Iterator["Session"]:
         """Enter the bootloader and check that this is the chip, and with ``uid`` the board, that is meant."""
-        with self._opened() as port:
-            programmer = PROGRAMMERS[self.board.programmer](port)
+        with self._programmer() as programmer:
             programmer.enter(self.board.entry, ask)
-            session = Session(self.board, port, programmer, uid)
+            session = Session(self.board, programmer, uid)
             try:
                 session.check_identity()
                 session.check_protection()
@@ -62,31 +63,46 @@ class BoardOnPort:
 
     def leave_bootloader(self) -> None:
         """Have a board that may have been left in its bootloader start its application."""
-        with self._opened() as port:
-            PROGRAMMERS[self.board.programmer](port).leave()
+        with self._programmer() as programmer:
+            programmer.leave()
 
     def identify(self, baud: int) -> Firmware:
         """Ask the application on the board what it is; it may still be starting."""
-        with self._opened(baud) as port:
-            try:
-                found = klipper.identify(port, timeout=0.5, tries=round(BOOT_SECONDS / 0.5))
-            except ProtocolError as error:
-                return Firmware(source="none", error=str(error))
+        port = self._open(baud)
+        try:
+            time.sleep(PROGRAMMERS[self.board.programmer].capabilities.quiet)
+            found = klipper.identify(port, timeout=0.5, tries=round(BOOT_SECONDS / 0.5))
+        except ProtocolError as error:
+            return Firmware(source="none", error=str(error))
+        finally:
+            port.close()
         return Firmware("identify", found.version, found.build_versions, found.constants)
 
     @contextmanager
-    def _opened(self, baud: int = 0) -> Iterator[SerialPort]:
-        """Open the board's port by its name: after a boot, another board may have the device that this one had."""
-        port = self.open_port(self._device(), baud or self.board.baud)
+    def _programmer(self) -> Iterator[Programmer]:
+        board = self.board
+        target = Target(board.flash_base, board.flash_offset, board.flash_size, board.baud)
+        programmer = PROGRAMMERS[board.programmer](self._open(), target, self._open)
         try:
-            yield port
+            yield programmer
         finally:
-            port.close()
+            programmer.port.close()
+
+    def _open(self, baud: int = 0) -> SerialPort:
+        """Open the board's port by its name: after a boot, another board may have the device that this one had."""
+        return self.open_port(self._device(), baud or self.board.baud)
 
     def _device(self) -> str:
+        """Return the one device that the board's port means; where it has gone, the one in the same place.
+
+        A by-id name changes while the board is in a bootloader with USB ids of its own, its by-path name does not.
+        """
         deadline = time.monotonic() + PORT_SECONDS
         while True:
-            found = devices.candidates(self.board.port, devices.list_ports({}))
+            ports = devices.list_ports({})
+            found = devices.candidates(self.board.port, ports)
+            if not found and self.board.by_path:
+                found = devices.candidates(self.board.by_path, ports)
             if len(found) == 1:
                 return found[0]
             if time.monotonic() > deadline:
@@ -116,16 +132,22 @@ def _leave(programmer: Programmer) -> None:
 class Session:
     """A board in its bootloader, identity checked."""
 
-    def __init__(self, board: BoardTransaction, port: SerialPort, programmer: Programmer, expected_uid: str):
+    def __init__(self, board: BoardTransaction, programmer: Programmer, expected_uid: str):
         self.board = board
-        self.port = port
         self.programmer = programmer
         self.expected_uid = expected_uid
         self.uid = ""
 
+    @property
+    def port(self) -> SerialPort:
+        """The board's port as it is now, opened by ``OpenPort``."""
+        return cast(SerialPort, self.programmer.port)
+
     def check_identity(self) -> None:
         """Raise ``WrongChipError`` when chip or unique id differ from the transaction's."""
         found = self.programmer.probe()
+        if not found.uid:
+            found = replace(found, uid=devices.native_serial_number(self.port.name))
         where = f"{self.board.name} on {self.board.port}"
         if found.chip_id not in self.board.chip_ids:
             expected = " or ".join(self.board.chip_ids)

@@ -1,12 +1,15 @@
 """Which serial devices a host has, and which of them a port's name can mean."""
 
 import os
+import re
 from pathlib import Path
 from typing import Dict, List
 
 from fleetflash.agent.schema import Holder, PortFacts
 
 PATTERNS = ("ttyUSB*", "ttyACM*", "ttyAMA*", "ttyS[0-9]*", "rpmsg*")
+#: The USB vendor id under which Klipper and Katapult have theirs.
+OPENMOKO = "1d50"
 USB_FIELDS = ("idVendor", "idProduct", "manufacturer", "product", "serial")
 
 
@@ -46,6 +49,17 @@ def candidates(port: str, ports: List[PortFacts]) -> List[str]:
     if "/by-id/" in port and own.usb:
         return [p.device for p in ports if p.usb == own.usb]
     return [device]
+
+
+def native_serial_number(device: str, sys: Path = Path("/sys")) -> str:
+    """Return the USB serial number of a board that is on USB itself, lower case; empty for any other.
+
+    Klipper and Katapult (vendor 1d50, OpenMoko) give the chip's unique id as their serial number, both the same: Klipper
+    ``src/generic/usb_cdc.c``, usb_fill_serial. That of an adapter is not the board's.
+    """
+    identity = _usb_identity(sys / "class/tty" / Path(os.path.realpath(device)).name)
+    found = re.fullmatch(f"{OPENMOKO}:.*:((?:[0-9a-f]{{2}})+):[^:]*", identity, re.IGNORECASE)
+    return found[1].lower() if found else ""
 
 
 def _links(directory: Path) -> Dict[str, List[str]]:

@@ -25,7 +25,10 @@ class Port(Protocol):
         """Drop every byte received and not yet read."""
 
     def set_baudrate(self, baudrate: int) -> None:
-        """Send what is written, then switch to ``baudrate`` bit/s (8N1)."""
+        """Send what is written, then switch to ``baudrate`` bit/s; eight data bits, one stop bit, parity as it was."""
+
+    def set_parity(self, parity: str) -> None:
+        """Send what is written, then switch to parity ``N``one (as a port is opened), ``E``ven or ``O``dd."""
 
     def play(self, steps: List[LineStep]) -> None:
         """Run a DTR/RTS sequence with exact timing, beside the port. Lines that a port lacks are ignored."""

@@ -27,7 +27,8 @@ class SchemaError(Exception):
 class Entry:
     """How a board gets into its bootloader.
 
-    ``method``: ``lines`` (DTR and RTS, see ``wiring``), ``button`` (a person) or ``none`` (it is always there).
+    ``method``: ``lines`` (DTR and RTS, see ``wiring``), ``request`` (the running firmware is asked), ``button`` (a
+    person) or ``none`` (it is always there).
     ``wiring``: e.g. ``reset=rts:0,boot=dtr:0``; empty means: try all eight combinations.
     ``deadline``: seconds that a person gets.
     """
@@ -40,12 +41,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Probe:
-    """A board that a snapshot looks for."""
+    """A board that a snapshot looks for. ``quiet``: seconds of silence that it needs after its port was opened."""
 
     name: str
     port: str
     klippy_mcu: Optional[str] = None
     baud: int = 250000
+    quiet: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,8 @@ class BoardTransaction:
     """One board of a transaction.
 
     ``chip_ids`` are what the bootloader of such a chip may answer, in the programmer's own notation.
+    ``flash_base`` is the absolute address of the chip's flash, ``flash_offset`` where in it the application belongs,
+    and ``flash_size`` how many bytes it may have there. ``by_path`` leads to the port when its own name is gone.
     ``expected`` is what the plan saw: the agent refuses when the board has changed since. ``uid`` is empty while the
     board has not been met before. ``way_back`` is ``None`` only when the user accepted that there is none.
     """
@@ -228,6 +232,9 @@ class BoardTransaction:
     baud: int = 250000
     placement: str = "host"
     unprotect: bool = False
+    flash_base: int = 0
+    flash_offset: int = 0
+    by_path: str = ""
 
 
 @dataclass(frozen=True)

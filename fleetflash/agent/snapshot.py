@@ -172,6 +172,7 @@ def _firmware(
     except PortError as error:
         return Firmware(source="unasked", error=str(error))
     try:
+        time.sleep(probe.quiet)
         dictionary = klipper.identify(port, timeout=0.4, tries=3)
     except ProtocolError as error:
         return Firmware(source="none", error=str(error))

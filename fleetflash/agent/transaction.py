@@ -17,7 +17,7 @@ from fleetflash.agent.history import downtime, failures, restored_boards, troubl
 from fleetflash.agent.lease import LeaseError, lend_port
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols.errors import ProtocolError, WrongChipError
-from fleetflash.agent.protocols.programmers import Ask, Progress
+from fleetflash.agent.protocols.programmer import Ask, Progress
 from fleetflash.agent.schema import BoardTransaction, Image, LedgerEntry, Transaction
 from fleetflash.agent.service import KlipperService
 from fleetflash.agent.store import Store, StoreError

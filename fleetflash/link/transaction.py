@@ -6,8 +6,9 @@ Once the host has said ``started`` it needs nobody: whoever loses the link can `
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from fleetflash.agent.port import PortError
+from fleetflash.agent.port import Port, PortError
 from fleetflash.agent.protocols.errors import ProtocolError
+from fleetflash.agent.protocols.programmer import Target
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
 from fleetflash.agent.schema import Transaction, to_json
 from fleetflash.link.errors import LinkError, PortLostError
@@ -79,6 +80,10 @@ class TransactionClient:
         board = next(board for board in transaction.boards if board.name == event["board"])
         image = read_image(str(event["sha256"]))
         port = RemotePort(self.session, f"{self.host}:{board.device}")
+        target = Target(board.flash_base, board.flash_offset, board.flash_size, board.baud)
+
+        def reopen() -> Port:
+            raise PortError(f"{port.name}: a lent port is opened by the host alone")
 
         def progress(phase: str) -> Callable[[int, int], None]:
             return lambda done, total: self.on_event(
@@ -86,7 +91,7 @@ class TransactionClient:
             )
 
         try:
-            programmer = PROGRAMMERS[board.programmer](port)
+            programmer = PROGRAMMERS[board.programmer](port, target, reopen)
             programmer.probe()
             programmer.write(image, progress("program"))
             programmer.verify(image, progress("verify"))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from simulated_board import UID, SimulatedBoard, WiredPort
@@ -15,7 +16,9 @@ from fleetflash.agent.board import BoardOnPort
 from fleetflash.agent.port import LineStep, PortError
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import NoAnswerError, ProtectedError, ProtocolError, WrongChipError
-from fleetflash.agent.protocols.programmers import ALL_WIRINGS, WchIspProgrammer, entry_sequence, reset_sequence
+from fleetflash.agent.protocols.programmer import Target
+from fleetflash.agent.protocols.wch_isp_programmer import WchIspProgrammer
+from fleetflash.agent.protocols.wirings import ALL_WIRINGS, entry_sequence, reset_sequence
 from fleetflash.agent.schema import BoardTransaction, Entry, Firmware, Image
 from fleetflash.lab.image import build_image
 
@@ -68,6 +71,10 @@ def described(board: SimulatedBoard, **changes: object) -> BoardOnPort:
         **changes,
     }
     return BoardOnPort(BoardTransaction(**fields), lambda device, baud: board.open(device, baud))  # type: ignore[arg-type]
+
+
+def programmer_on(port: Any) -> WchIspProgrammer:
+    return WchIspProgrammer(port, Target(size=FLASH), lambda: port)
 
 
 def flash(board: BoardOnPort, image: bytes) -> None:
@@ -150,7 +157,7 @@ def test_all_eight_wirings_are_found_and_obeyed(plug: Plug) -> None:
         board = boards[wiring].wait()
         port = board.open()
         try:
-            programmer = WchIspProgrammer(port)
+            programmer = programmer_on(port)
             programmer.enter(Entry("lines"), nobody)
             if board.status("mode") != "bootloader" or programmer.wiring != wiring:
                 return f"{wiring}: found {programmer.wiring}"
@@ -194,7 +201,7 @@ class DeafPort:
 def test_board_that_no_wiring_enters_is_told_to_need_a_button_and_let_go() -> None:
     port = DeafPort()
     with pytest.raises(NoAnswerError, match=r'all 8 wirings of DTR and RTS tried.*entry = "button"'):
-        WchIspProgrammer(port).enter(Entry("lines"), nobody)
+        programmer_on(port).enter(Entry("lines"), nobody)
     assert {str(steps) for steps in port.played[:-1]} == {str(entry_sequence(wiring)) for wiring in ALL_WIRINGS}
     assert port.played[-1] == [(True, True, 0.0)]
 
@@ -202,10 +209,10 @@ def test_board_that_no_wiring_enters_is_told_to_need_a_button_and_let_go() -> No
 def test_only_the_wiring_that_the_inventory_names_is_tried() -> None:
     port = DeafPort()
     with pytest.raises(NoAnswerError, match=f"wiring {USUAL} tried"):
-        WchIspProgrammer(port).enter(Entry("lines", USUAL), nobody)
+        programmer_on(port).enter(Entry("lines", USUAL), nobody)
     assert all(steps == entry_sequence(USUAL) for steps in port.played[:-1])
     with pytest.raises(NoAnswerError, match=r"no way to enter it"):
-        WchIspProgrammer(port).enter(Entry("none"), nobody)
+        programmer_on(port).enter(Entry("none"), nobody)
 
 
 def test_person_is_asked_once_and_waited_for(plug: Plug) -> None:
@@ -218,10 +225,10 @@ def test_person_is_asked_once_and_waited_for(plug: Plug) -> None:
 
     port = board.open()
     try:
-        WchIspProgrammer(port).enter(Entry("button", deadline=10.0), ask)
+        programmer_on(port).enter(Entry("button", deadline=10.0), ask)
         assert asked == [("hold B (BOOT0), tap R (RESET), then let go of B", 10.0)]
         # Already there: nobody is asked again.
-        WchIspProgrammer(port).enter(Entry("button"), nobody)
+        programmer_on(port).enter(Entry("button"), nobody)
     finally:
         port.close()
 
@@ -229,7 +236,7 @@ def test_person_is_asked_once_and_waited_for(plug: Plug) -> None:
 def test_person_who_does_not_come_is_waited_for_until_the_deadline_and_no_longer() -> None:
     started = time.monotonic()
     with pytest.raises(NoAnswerError, match=r"nobody brought the board into its bootloader within 0.3 s"):
-        WchIspProgrammer(DeafPort()).enter(Entry("button", deadline=0.3), lambda gesture, seconds: None)
+        programmer_on(DeafPort()).enter(Entry("button", deadline=0.3), lambda gesture, seconds: None)
     assert 0.3 < time.monotonic() - started < 2
 
 
@@ -238,7 +245,7 @@ def test_board_left_in_its_bootloader_at_the_fast_rate_needs_nobody(plug: Plug) 
     board = plug("--entry", "button", "--bootloader").wait()
     time.sleep(0.05)
     port = board.open()
-    killed = WchIspProgrammer(port)
+    killed = programmer_on(port)
     killed.enter(Entry("button"), nobody)
     killed.write(NEW[:1024], ignore)
     port.close()

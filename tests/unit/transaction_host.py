@@ -18,7 +18,7 @@ from fleetflash.agent import devices, disk, guard, klippy, preconditions, system
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import NoAnswerError, ProtectedError
-from fleetflash.agent.protocols.programmers import Found
+from fleetflash.agent.protocols.programmer import Capabilities, Found, Pace
 from fleetflash.agent.schema import BoardTransaction, Entry, Firmware, Image, Transaction
 from fleetflash.agent.store import Journal, Store
 
@@ -67,7 +67,9 @@ class FakePort:
 class FakeProgrammer:
     """Does to a ``FakeBoard`` what a programmer does to a board."""
 
-    def __init__(self, port: FakePort) -> None:
+    capabilities = Capabilities(read_back=False, entries=("lines",), pace=Pace(1_000_000, 56, 20, 1.5))
+
+    def __init__(self, port: FakePort, *context: object) -> None:
         self.port, self.board, self.tick = port, port.board, port.host.tick
 
     def enter(self, entry: Entry, ask: object) -> None:

@@ -23,3 +23,7 @@ class ProtectedError(RefusedError):
 
 class WrongChipError(ProtocolError):
     """Another chip, or another board, than the transaction names."""
+
+
+class CannotReadError(RefusedError):
+    """The bootloader has no way to read code flash back."""

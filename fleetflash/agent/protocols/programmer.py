@@ -1,0 +1,131 @@
+"""What every programmer is: a way to bring one kind of bootloader up, read it, write it and leave it again."""
+
+from dataclasses import dataclass
+from typing import Callable, Protocol, Tuple
+
+from fleetflash.agent.port import Port
+from fleetflash.agent.schema import Entry
+
+#: Called with (bytes done, bytes in all).
+Progress = Callable[[int, int], None]
+#: Called with (gesture, seconds) when a person has to act now.
+Ask = Callable[[str, float], None]
+#: Opens the board's port anew, by its name, once it is there; raises ``PortError``. A board on native USB changes its
+#: device node when it changes between application and bootloader.
+Reopen = Callable[[], Port]
+
+READ_BACK, KNOWN_GOOD_ONLY = "read-back", "known-good only"
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What flashing costs, for estimates.
+
+    ``baudrate``: of the line in bit/s, with ``bits`` a byte. ``chunk``: image bytes per step; ``overhead``: bytes on
+    the line per step beside the image, both ways; ``trips``: round trips a step. ``busy``: seconds that the flash needs
+    per step of the write. ``fixed``: seconds for entering the bootloader and leaving it. Each image is written and
+    verified, which are two passes.
+    """
+
+    baudrate: int
+    chunk: int
+    overhead: int
+    fixed: float
+    trips: int = 1
+    bits: int = 10
+    busy: float = 0.0
+
+    def seconds(self, size: int, round_trip: float) -> float:
+        """Estimate how long ``size`` bytes take when every answer comes ``round_trip`` seconds late."""
+        steps = -(-size // self.chunk)
+        line = 2 * steps * (self.chunk + self.overhead) * self.bits / self.baudrate
+        return self.fixed + line + steps * self.busy + 2 * steps * self.trips * round_trip
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a programmer can do.
+
+    ``read_back``: whether an unprotected chip's code flash can be read. ``entries``: the ways into the bootloader, as
+    ``schema.Entry.method``; the first is the usual one. ``wired``: whether DTR and RTS reset the chip and raise BOOT0,
+    so that ``Entry.wiring`` means something. ``quiet``: seconds of silence that a board needs after its port was opened,
+    since that resets it and whatever is sent then keeps its bootloader waiting.
+    """
+
+    read_back: bool
+    entries: Tuple[str, ...]
+    pace: Pace
+    wired: bool = False
+    quiet: float = 0.0
+
+    def backup(self, protected: bool = False) -> str:
+        """Say what a way back can be: ``read-back``, or ``known-good only`` where the old firmware can't be read."""
+        return READ_BACK if self.read_back and not protected else KNOWN_GOOD_ONLY
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where in a chip's flash the application belongs.
+
+    ``base``: the absolute address of the flash; ``offset``: of the application in it, behind a bootloader; ``size``:
+    bytes that the application may have. ``baudrate``: the application's, in bit/s.
+    """
+
+    base: int = 0
+    offset: int = 0
+    size: int = 0
+    baudrate: int = 250000
+
+    @property
+    def start(self) -> int:
+        """The application's absolute address."""
+        return self.base + self.offset
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a bootloader says that it is, e.g. ``19:31`` for WCH's device type 0x19, chip id 0x31.
+
+    ``uid`` is hexadecimal, and empty where the protocol has none.
+    """
+
+    chip_id: str
+    uid: str
+    protected: bool = False
+
+
+class Programmer(Protocol):
+    """One board on one open port. Every method raises ``ProtocolError`` or a subclass when the board objects.
+
+    ``port`` is the port as it is now: entering or leaving a bootloader on native USB opens it anew.
+    """
+
+    port: Port
+    capabilities: Capabilities
+
+    def enter(self, entry: Entry, ask: Ask) -> None:
+        """Bring the board into its bootloader; nothing of its flash changes."""
+
+    def probe(self) -> Found:
+        """Say what is there."""
+
+    def unprotect(self, entry: Entry, ask: Ask) -> None:
+        """Lift a read protection, which erases the chip, and be in the bootloader again. Only when the user asked."""
+
+    def read(self, progress: Progress) -> bytes:
+        """Return the application's flash without the erased blocks at its end.
+
+        Raises ``CannotReadError`` where the bootloader has no such command, ``ProtectedError`` on a protected chip.
+        """
+
+    def write(self, image: bytes, progress: Progress) -> None:
+        """Erase and program; raises ``ProtectedError`` on a protected chip."""
+
+    def verify(self, image: bytes, progress: Progress) -> None:
+        """Compare the flash with ``image``; raises ``VerifyError`` with the address."""
+
+    def reset(self) -> None:
+        """Leave the bootloader and start the application."""
+
+    def leave(self) -> None:
+        """As ``reset`` when the board is in its bootloader; otherwise nothing."""
