@@ -54,8 +54,8 @@ def candidates(port: str, ports: List[PortFacts]) -> List[str]:
 def native_serial_number(device: str, sys: Path = Path("/sys")) -> str:
     """Return the USB serial number of a board that is on USB itself, lower case; empty for any other.
 
-    Klipper and Katapult (vendor 1d50, OpenMoko) give the chip's unique id as their serial number, both the same: Klipper
-    ``src/generic/usb_cdc.c``, usb_fill_serial. That of an adapter is not the board's.
+    Klipper and Katapult (vendor 1d50, OpenMoko) both give the chip's unique id as their serial number (Klipper
+    ``src/generic/usb_cdc.c``). That of an adapter is not the board's.
     """
     identity = _usb_identity(sys / "class/tty" / Path(os.path.realpath(device)).name)
     found = re.fullmatch(f"{OPENMOKO}:.*:((?:[0-9a-f]{{2}})+):[^:]*", identity, re.IGNORECASE)

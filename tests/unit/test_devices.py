@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fleetflash.agent.devices import candidates, list_ports
+from fleetflash.agent.devices import candidates, list_ports, native_serial_number
 from fleetflash.agent.schema import Holder
 
 CH340 = {"idVendor": "1a86", "idProduct": "7523", "product": "USB Serial"}
@@ -131,3 +131,27 @@ def test_legacy_port_with_a_by_path_name_is_listed(machine: Machine) -> None:
 
 def test_host_without_any_serial_port_has_an_empty_list(tmp_path: Path) -> None:
     assert list_ports({}, tmp_path, tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("vendor", "serial", "expected"),
+    [
+        ("1d50", "2A0035000851363131363530", "2a0035000851363131363530"),
+        ("1d50", "12345", ""),  # Klipper's default where the chip's id isn't asked for
+        ("0403", "A50285BI", ""),
+        ("0403", "2A003500", ""),  # an adapter's own
+    ],
+)
+def test_serial_number_of_a_board_on_usb_itself_is_its_unique_id(
+    machine: Machine, vendor: str, serial: str, expected: str
+) -> None:
+    described = {
+        "idVendor": vendor,
+        "idProduct": "614e",
+        "manufacturer": "Klipper: x",
+        "product": "y",
+        "serial": serial,
+    }
+    machine.plug("ttyACM0", "1.1", **described)
+    assert native_serial_number(str(machine.dev / "ttyACM0"), machine.sys) == expected
+    assert native_serial_number(str(machine.dev / "ttyACM9"), machine.sys) == ""

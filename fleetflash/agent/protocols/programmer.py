@@ -48,8 +48,8 @@ class Capabilities:
 
     ``read_back``: whether an unprotected chip's code flash can be read. ``entries``: the ways into the bootloader, as
     ``schema.Entry.method``; the first is the usual one. ``wired``: whether DTR and RTS reset the chip and raise BOOT0,
-    so that ``Entry.wiring`` means something. ``quiet``: seconds of silence that a board needs after its port was opened,
-    since that resets it and whatever is sent then keeps its bootloader waiting.
+    so that ``Entry.wiring`` means something. ``quiet``: seconds of silence that a board needs after its port was
+    opened, since that resets it and whatever is sent then keeps its bootloader waiting.
     """
 
     read_back: bool

@@ -3,6 +3,7 @@
 from typing import Dict, Protocol
 
 from fleetflash.agent.port import Port
+from fleetflash.agent.protocols.katapult_programmer import KatapultProgrammer
 from fleetflash.agent.protocols.programmer import Capabilities, Programmer, Reopen, Target
 from fleetflash.agent.protocols.wch_isp_programmer import WchIspProgrammer
 
@@ -17,4 +18,5 @@ class Kind(Protocol):
 
 PROGRAMMERS: Dict[str, Kind] = {
     "wch_isp": WchIspProgrammer,
+    "katapult": KatapultProgrammer,
 }
