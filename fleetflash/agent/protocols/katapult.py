@@ -106,7 +106,7 @@ class Katapult:
     #: How often a command is sent: the protocol has the sender repeat what was garbled or lost.
     TRIES = 3
     BUSY_PAUSE = 0.1
-    #: An erase of the largest sector, 128 KiB, takes up to 4 s (STM32F446 data sheet, table 47, at 2.1 V).
+    #: An erase of the largest sector, 128 KiB, takes up to 4 s (STM32F446 data sheet, "Flash memory programming").
     WRITE_SECONDS = 5.0
     READ_SECONDS = 1.0
 
