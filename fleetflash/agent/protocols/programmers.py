@@ -5,6 +5,7 @@ from typing import Dict, Protocol
 from fleetflash.agent.port import Port
 from fleetflash.agent.protocols.katapult_programmer import KatapultProgrammer
 from fleetflash.agent.protocols.programmer import Capabilities, Programmer, Reopen, Target
+from fleetflash.agent.protocols.stk500_programmer import Stk500Programmer
 from fleetflash.agent.protocols.stm32_rom_programmer import Stm32RomProgrammer
 from fleetflash.agent.protocols.wch_isp_programmer import WchIspProgrammer
 
@@ -21,4 +22,5 @@ PROGRAMMERS: Dict[str, Kind] = {
     "wch_isp": WchIspProgrammer,
     "katapult": KatapultProgrammer,
     "stm32_rom": Stm32RomProgrammer,
+    "stk500": Stk500Programmer,
 }

@@ -17,7 +17,7 @@ KIB = 1024
 
 @dataclass(frozen=True)
 class Family:
-    """``uid``: address of the 12-byte unique id; ``flash_size``: of the 16-bit register with the flash's size in KiB."""
+    """Addresses: ``uid`` of the 12-byte unique id, ``flash_size`` of the 16-bit register with the size in KiB."""
 
     name: str
     uid: int
@@ -46,7 +46,7 @@ class Device:
     def sectors_of(self, start: int, end: int) -> List[int]:
         """Return the numbers of the sectors that hold the bytes from offset ``start`` up to ``end``."""
         edges = self._edges()
-        return [number for number, (first, after) in enumerate(zip(edges, edges[1:])) if first < end and after > start]
+        return [number for number in range(len(edges) - 1) if edges[number] < end and edges[number + 1] > start]
 
     def is_boundary(self, offset: int) -> bool:
         """Whether a sector begins at ``offset``, so that an erase from there on spares what lies before."""

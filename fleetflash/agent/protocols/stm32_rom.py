@@ -1,6 +1,6 @@
 """The protocol of the STM32's factory bootloader on a UART.
 
-Source of the facts: ST AN3155, "USART protocol used in the STM32 bootloader", revision 14; the sections are named below.
+Source of the facts: ST AN3155, "USART protocol used in the STM32 bootloader", revision 14, whose sections are named.
 
 - 8 data bits, **even** parity (section 1). The first byte after a reset, 7F, tells the chip the rate, up to 115200
   bit/s everywhere (section 2); it answers 79 (ACK). A chip that has its rate already takes it for half a command and,
