@@ -5,39 +5,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from fleetflash.agent.protocols import programmers
+from fleetflash.agent.protocols.programmer import Capabilities
 
 #: Stopping Klipper and having it ready again on a Raspberry Pi, in seconds.
 KLIPPER_RESTART_SECONDS = 6.0
+DEFAULT_PROGRAMMER = "wch_isp"
 
 
-@dataclass(frozen=True)
-class Programmer:
-    """What a way of flashing can do.
-
-    ``backup``: ``read-back`` (the old firmware can be read) or ``known-good only`` (it can't).
-    ``chunk``: image bytes per round trip; ``overhead``: bytes on the line per chunk beside the image, both ways.
-    ``fixed``: seconds for entering the bootloader, erasing and resetting. ``passes``: write, verify.
-    """
-
-    name: str
-    backup: Literal["read-back", "known-good only"]
-    baudrate: int
-    chunk: int
-    overhead: int
-    fixed: float
-    passes: int = 2
-
-    def seconds(self, size: int, round_trip: float) -> float:
-        """Estimate how long ``size`` bytes take when every chunk waits ``round_trip`` seconds for its answer."""
-        chunks = -(-size // self.chunk) * self.passes
-        line = chunks * (self.chunk + self.overhead) * 10 / self.baudrate
-        return self.fixed + line + chunks * round_trip
-
-
-PROGRAMMERS = {
-    "wch_isp": Programmer("wch_isp", "known-good only", baudrate=1_000_000, chunk=56, overhead=20, fixed=1.5),
-}
+#: What each programmer can do; see docs/programmers.md.
+PROGRAMMERS: dict[str, Capabilities] = {name: kind.capabilities for name, kind in programmers.PROGRAMMERS.items()}
 
 
 class BoardDataError(Exception):
@@ -49,8 +36,10 @@ class Board(BaseModel):
 
     ``port``: a /dev/serial/by-path (or by-id) name. ``klippy_mcu``: its section in printer.cfg, ``mcu`` for ``[mcu]``,
     ``toolhead`` for ``[mcu toolhead]``; ``None`` when Klipper doesn't know it. ``firmware`` and ``firmware_version``
-    name an artifact. ``entry``: how the bootloader is entered; ``wiring``: e.g. ``reset=rts:0,boot=dtr:0`` when DTR and
-    RTS do it and trying all combinations is not wanted. ``uid``: the chip's unique id in hexadecimal.
+    name an artifact. ``flash_offset``: where in the flash the application begins, in bytes, behind a bootloader.
+    ``entry``: how the bootloader is entered, by default the programmer's usual way; ``wiring``: e.g.
+    ``reset=rts:0,boot=dtr:0`` when DTR and RTS do it and trying all combinations is not wanted. ``uid``: the chip's
+    unique id in hexadecimal.
     ``unprotect``: lift a chip's read protection, which erases it, before writing (some flashers leave chips protected).
     """
 
@@ -61,9 +50,10 @@ class Board(BaseModel):
     port: str = Field(pattern=r"^/dev/[!-~]+$")
     firmware: str
     firmware_version: Any = None
-    programmer: Literal["wch_isp"] = "wch_isp"
+    programmer: str = DEFAULT_PROGRAMMER
+    flash_offset: int = Field(default=0, ge=0)
     klippy_mcu: str | None = "mcu"
-    entry: Literal["lines", "button"] = "lines"
+    entry: Literal["lines", "request", "button"]
     wiring: str = Field(default="", pattern=r"^(reset=(dtr:[01],boot=rts|rts:[01],boot=dtr):[01])?$")
     gesture: str = ""
     hands_seconds: float = Field(default=120.0, gt=0)
@@ -72,6 +62,35 @@ class Board(BaseModel):
     uid: str = Field(default="", pattern=r"^([0-9a-f]{2})*$")
     accept_no_way_back: bool = False
     unprotect: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_entry(cls, data: dict[str, Any]) -> dict[str, Any]:
+        capabilities = PROGRAMMERS.get(str(data.get("programmer", DEFAULT_PROGRAMMER)))
+        return {"entry": capabilities.entries[0] if capabilities else "lines", **data}
+
+    @field_validator("programmer")
+    @classmethod
+    def _known_programmer(cls, name: str) -> str:
+        if name not in PROGRAMMERS:
+            raise ValueError(f"expected {' or '.join(PROGRAMMERS)}")
+        return name
+
+    @field_validator("entry")
+    @classmethod
+    def _possible_entry(cls, entry: str, info: ValidationInfo) -> str:
+        capabilities = PROGRAMMERS.get(info.data.get("programmer", ""))
+        if capabilities and entry not in capabilities.entries:
+            raise ValueError(f"{info.data['programmer']} is entered by {' or '.join(capabilities.entries)}")
+        return entry
+
+    @field_validator("wiring")
+    @classmethod
+    def _wired(cls, wiring: str, info: ValidationInfo) -> str:
+        capabilities = PROGRAMMERS.get(info.data.get("programmer", ""))
+        if wiring and capabilities and not capabilities.wired:
+            raise ValueError(f"{info.data['programmer']} knows no wiring of BOOT0; leave it out")
+        return wiring
 
     @field_validator("uid", mode="before")
     @classmethod
@@ -162,7 +181,7 @@ def _problem(problem: dict[str, Any]) -> str:
         return f"{where} is missing"
     if problem["type"] == "extra_forbidden":
         return f"{where} is no field of a board"
-    return f"{where}: {problem['msg']}, found {problem['input']!r:.80}"
+    return f"{where}: {problem['msg'].removeprefix('Value error, ')}, found {problem['input']!r:.80}"
 
 
 def _flag(key: str, value: object) -> bool:

@@ -52,7 +52,11 @@ class Printer(StrEnum):
 
 @dataclass(frozen=True)
 class BoardPlan:
-    """What is to be done with one board, and why."""
+    """What is to be done with one board, and why.
+
+    ``backup``: ``read-back`` when the old firmware can be read, ``known-good only`` when it can't and an image of it is
+    registered, ``none`` when neither is so.
+    """
 
     name: str
     action: Action
@@ -64,6 +68,7 @@ class BoardPlan:
     wanted: Artifact | None = None
     way_back: Artifact | None = None
     way_back_kind: str = ""
+    backup: str = ""
     uid: str = ""
     seconds: float | None = None
 
@@ -178,14 +183,15 @@ def _plan_board(
     except FirmwareError as error:
         return refuse(str(error))
     plan = dataclasses.replace(plan, chip=target, wanted=wanted)
-    if target.isp is None:
+    if not target.bootloader_ids(board.programmer):
         return refuse(f"{board.programmer} can't write {target.name}; correct the board's chip or programmer")
     if attention := observed.needs_attention.get(board.name):
         return refuse(
             f"needs attention since an earlier run: {attention}. Put it right, then: "
             f"fleetflash board clear INVENTORY {desired.name} {board.name}"
         )
-    problem = _port_problem(board, facts, observed, shared) or _chip_problem(board, target, facts) or _shape(wanted)
+    problem = _port_problem(board, facts, observed, shared) or _chip_problem(board, target, facts)
+    problem = problem or _shape(wanted, board)
     if problem:
         return refuse(problem)
     plan = dataclasses.replace(plan, uid=board.uid or (facts.ledger.uid if facts.ledger else ""))
@@ -193,18 +199,20 @@ def _plan_board(
         assumed = "" if facts.firmware.version else f"assumed from the ledger: {facts.firmware.error}"
         return dataclasses.replace(plan, action=Action.NONE, reason=assumed)
     way_back, kind = find_way_back(facts, target, board, catalogue.artifacts)
-    plan = dataclasses.replace(plan, way_back=way_back, way_back_kind=kind)
+    # A chip that is said to be protected can't be read.
+    backup = PROGRAMMERS[board.programmer].backup(protected=board.unprotect, known_good=way_back is not None)
+    plan = dataclasses.replace(plan, way_back=way_back, way_back_kind=kind, backup=backup)
     if way_back is None and not board.accept_no_way_back:
         return refuse(
-            f"no way back: {board.programmer} can't read {target.name} back and no known-good image is registered for "
-            f"what it runs ({facts.firmware.version or 'unknown'}); register it (fleetflash artifact add IMAGE --chip "
+            f"no way back: {_reading(board, target)}no known-good image is registered for what it runs "
+            f"({facts.firmware.version or 'unknown'}); register it (fleetflash artifact add IMAGE --chip "
             f"{target.name} --name {board.firmware} --label factory) or set accept_no_way_back = True for this board"
         )
-    if way_back is not None and (reason := _shape(way_back)):
+    if way_back is not None and (reason := _shape(way_back, board)):
         return refuse(f"way back: {reason}")
-    programmer = PROGRAMMERS[board.programmer]
+    pace = PROGRAMMERS[board.programmer].pace
     trip = LOCAL_ROUND_TRIP if board.placement == "host" else LOCAL_ROUND_TRIP + round_trip
-    plan = dataclasses.replace(plan, seconds=round(programmer.seconds(wanted.size, trip), 1))
+    plan = dataclasses.replace(plan, seconds=round(pace.seconds(wanted.size, trip), 1))
     if board.entry == "button" and not desired.attended:
         return dataclasses.replace(
             plan,
@@ -294,11 +302,23 @@ def _chip_problem(board: Board, target: Chip, facts: BoardFacts) -> str:
     return ""
 
 
-def _shape(artifact: Artifact) -> str:
-    """A WCH bootloader writes one image from address 0."""
-    if len(artifact.files) != 1 or artifact.files[0].offset != 0:
-        return f"{artifact} has several files or does not start at 0; wch_isp writes one image from address 0"
+def _shape(artifact: Artifact, board: Board) -> str:
+    """A bootloader writes one image, from where the board's application begins."""
+    if len(artifact.files) != 1:
+        return f"{artifact} has several files; {board.programmer} writes one image"
+    offset = artifact.files[0].offset
+    if offset != board.flash_offset:
+        return (
+            f"{artifact} belongs at offset {offset:#x} in the flash, but the board's application begins at "
+            f"{board.flash_offset:#x}; correct flash_offset, or give an image that was built for it"
+        )
     return ""
+
+
+def _reading(board: Board, target: Chip) -> str:
+    if PROGRAMMERS[board.programmer].read_back:
+        return ""
+    return f"{board.programmer} can't read {target.name} back and "
 
 
 def _boards_on_one_device(boards: Iterable[Board], observed: Snapshot) -> dict[str, str]:
@@ -391,10 +411,11 @@ def _with_transaction(
     was_active = printer_state(service) is not Printer.STOPPED
     writing = sum(plan.seconds or 0.0 for plan in flashes)
     by_hand = sum(plan.board.hands_seconds for plan in flashes if plan.board and plan.board.entry == "button")
+    by_path = {port.device: port.by_path[0] for port in observed.ports if port.by_path}
     transaction = Transaction(
         id=identity.transaction,
         controller=identity.controller,
-        boards=[_board_transaction(plan) for plan in flashes],
+        boards=[_board_transaction(plan, by_path.get(plan.device, "")) for plan in flashes],
         service=service.unit,
         socket=service.socket,
         was_active=was_active,
@@ -426,17 +447,17 @@ def _story(transaction: TransactionFacts) -> str:
     return f"transaction {transaction.id}, started by {transaction.controller or 'unknown'}, {fate}"
 
 
-def _board_transaction(plan: BoardPlan) -> BoardTransaction:
+def _board_transaction(plan: BoardPlan, by_path: str) -> BoardTransaction:
     board, target, wanted = plan.board, plan.chip, plan.wanted
-    if board is None or target is None or wanted is None or target.isp is None:
+    if board is None or target is None or wanted is None:
         raise AssertionError("a board without chip or image is never planned to be flashed")
     return BoardTransaction(
         name=board.name,
         port=board.port,
         device=plan.device,
         chip=target.name,
-        chip_ids=[f"{target.isp.device_type:02x}:{chip_id:02x}" for chip_id in target.isp.chip_ids],
-        flash_size=target.flash_bytes,
+        chip_ids=list(target.bootloader_ids(board.programmer)),
+        flash_size=target.flash_bytes - target.boot_bytes - board.flash_offset,
         programmer=board.programmer,
         entry=Entry(board.entry, board.wiring, board.gesture, board.hands_seconds),
         expected=plan.running,
@@ -447,6 +468,9 @@ def _board_transaction(plan: BoardPlan) -> BoardTransaction:
         baud=board.baud,
         placement=board.placement,
         unprotect=board.unprotect,
+        flash_base=target.flash_bases[0],
+        flash_offset=board.flash_offset,
+        by_path=by_path,
     )
 
 

@@ -7,7 +7,7 @@ default is a disaster. Here a host that can't be asked is an answer of its own.
 from typing import TYPE_CHECKING
 
 from fleetflash.agent.schema import Probe, SchemaError, Snapshot, SnapshotRequest, from_json, to_json
-from fleetflash.boards import KlipperHost
+from fleetflash.boards import PROGRAMMERS, KlipperHost
 from fleetflash.link.errors import LinkError
 from fleetflash.link.session import AgentSession
 
@@ -20,7 +20,10 @@ SNAPSHOT_SECONDS = 60.0
 
 def snapshot(transport: "paramiko.Transport", desired: KlipperHost) -> Snapshot:
     """Look at a host and the boards that it should have; raises ``LinkError`` when it can't be asked."""
-    probes = [Probe(board.name, board.port, board.klippy_mcu, board.baud) for board in desired.boards]
+    probes = [
+        Probe(board.name, board.port, board.klippy_mcu, board.baud, PROGRAMMERS[board.programmer].quiet)
+        for board in desired.boards
+    ]
     return take(transport, desired.name, SnapshotRequest(probes, desired.service, desired.socket))
 
 

@@ -2,11 +2,17 @@
 
 Only what a source says is here; a chip that is missing is added with its source, never guessed.
 WCH: ch32-rs/wchisp ``devices/0x19-CH32V20x.yaml`` (ISP ids, flash sizes).
-AVR: Klipper ``src/avr/Kconfig`` (``MCU`` constants), Microchip's data sheets (flash sizes).
+AVR: Klipper ``src/avr/Kconfig`` (``MCU`` constants), Microchip's data sheets (flash sizes, signatures), ``boards.txt``
+of Arduino's AVR core (boot sections: optiboot 512 bytes, the Mega 2560's 8 KiB).
+STM32: Klipper ``src/stm32/Kconfig`` (``MCU`` constants; Katapult's are the same), ST's data sheets (flash sizes),
+AN2606 (product ids of the boot ROM).
+RP2040: Klipper ``src/rp2040/Kconfig`` (``MCU``), RP2040 data sheet, section 2.2 (flash window); its flash is a chip of
+its own, of at least 2 MiB on the boards that run Klipper.
 """
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from fleetflash.firmware.errors import ImageSizeError, UnknownChipError, WrongChipError
 from fleetflash.firmware.image import Image, ImageFormat
@@ -25,7 +31,8 @@ class Chip:
     """One microcontroller.
 
     ``flash_bases`` are the addresses at which its flash is seen (one may be an alias of the other);
-    ``mcu_prefixes`` are beginnings of Klipper's ``MCU`` constant that fit.
+    ``mcu_prefixes`` are beginnings of Klipper's ``MCU`` constant that fit. ``boot_bytes`` at the end of the flash are a
+    bootloader's. ``bootloaders``: programmer → what its bootloader calls this chip (``Found.chip_id`` of the agent).
     """
 
     name: str
@@ -34,6 +41,14 @@ class Chip:
     flash_bases: tuple[int, ...]
     mcu_prefixes: tuple[str, ...]
     isp: WchIsp | None = None
+    boot_bytes: int = 0
+    bootloaders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def bootloader_ids(self, programmer: str) -> tuple[str, ...]:
+        """Return what this chip may be called by the bootloader of a programmer; none when it can't write the chip."""
+        if programmer == "wch_isp" and self.isp is not None:
+            return tuple(f"{self.isp.device_type:02x}:{chip_id:02x}" for chip_id in self.isp.chip_ids)
+        return self.bootloaders.get(programmer, ())
 
 
 # Code flash lies at 0x08000000 and is mapped to 0 at boot; builds are linked to either.
@@ -51,6 +66,30 @@ def _ch32v203(variant: str, flash_kib: int, *chip_ids: int) -> Chip:
     )
 
 
+def _stm32(name: str, flash_kib: int, mcu: str, product_id: str) -> Chip:
+    """``mcu``: Klipper's and Katapult's constant, one for all sizes of a chip."""
+    return Chip(
+        name=name,
+        family=name[:7],
+        flash_bytes=flash_kib * 1024,
+        flash_bases=(0x0800_0000,),
+        mcu_prefixes=(mcu[:9],),
+        bootloaders={"stm32_rom": (product_id,), "katapult": (mcu,)},
+    )
+
+
+def _avr(name: str, flash_kib: int, boot_bytes: int, signature: str) -> Chip:
+    return Chip(
+        name=name,
+        family="avr",
+        flash_bytes=flash_kib * 1024,
+        flash_bases=(0,),
+        mcu_prefixes=(name.removesuffix("p"),),
+        boot_bytes=boot_bytes,
+        bootloaders={"stk500": (signature,)},
+    )
+
+
 _CHIPS = (
     _ch32v203("c8u6", 64, 0x30),
     _ch32v203("c8t6", 64, 0x31),
@@ -61,8 +100,22 @@ _CHIPS = (
     _ch32v203("g6u6", 32, 0x36),
     _ch32v203("f6p6", 32, 0x37, 0x39),
     _ch32v203("g8r6", 64, 0x3B),
-    Chip("atmega328p", "avr", 32 * 1024, (0,), ("atmega328",)),
-    Chip("atmega2560", "avr", 256 * 1024, (0,), ("atmega2560",)),
+    _avr("atmega328p", 32, 512, "1e950f"),
+    _avr("atmega2560", 256, 8 * 1024, "1e9801"),
+    _stm32("stm32f042x6", 32, "stm32f042x6", "0445"),
+    _stm32("stm32f072xb", 128, "stm32f072xb", "0448"),
+    _stm32("stm32f103xb", 128, "stm32f103xe", "0410"),
+    _stm32("stm32f103xc", 256, "stm32f103xe", "0414"),
+    _stm32("stm32f401xc", 256, "stm32f401xc", "0423"),
+    _stm32("stm32f405xg", 1024, "stm32f405xx", "0413"),
+    _stm32("stm32f407xg", 1024, "stm32f407xx", "0413"),
+    _stm32("stm32f446xc", 256, "stm32f446xx", "0421"),
+    _stm32("stm32f446xe", 512, "stm32f446xx", "0421"),
+    _stm32("stm32g0b1xb", 128, "stm32g0b1xx", "0467"),
+    _stm32("stm32g0b1xe", 512, "stm32g0b1xx", "0467"),
+    _stm32("stm32h723xg", 1024, "stm32h723xx", "0483"),
+    _stm32("stm32h743xi", 2048, "stm32h743xx", "0450"),
+    Chip("rp2040", "rp2040", 2 * 1024 * 1024, (0x1000_0000,), ("rp2040",), bootloaders={"katapult": ("rp2040",)}),
 )
 
 CHIPS: dict[str, Chip] = {chip.name: chip for chip in _CHIPS}

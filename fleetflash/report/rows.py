@@ -74,4 +74,5 @@ def _row(plan: HostPlan, board: BoardPlan) -> Row:
         downtime=plan.downtime if flashing else None,
         outcome=board.action.value,
         detail=board.reason,
+        backup=board.backup,
     )

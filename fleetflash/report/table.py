@@ -42,6 +42,7 @@ _PLAN = {
     "wanted": "WANTED",
     "image": "IMAGE",
     "way_back": "WAY BACK",
+    "backup": "BACKUP",
     "seconds": "SECONDS",
     "downtime": "DOWN",
     "outcome": "ACTION",
@@ -56,7 +57,7 @@ _RESULT = {
     "outcome": "RESULT",
 }
 # What a narrow terminal does without, first the least needed; a pipe has every column.
-_SPARE = ("port", "chip", "image", "way_back")
+_SPARE = ("port", "chip", "backup", "image", "way_back")
 # Columns that stay whole when even that is not enough; the others fold.
 _WHOLE = ("host", "board", "seconds", "downtime", "outcome")
 
@@ -68,7 +69,8 @@ class Row:
     ``seconds`` is the board's own time (expected or measured), ``downtime`` how long Klipper is or was stopped
     on its host. ``outcome`` is a plan's action (``flash``, ``none``, ``refuse``, ``defer``, ``waiting``,
     ``offline``) or a result (``flashed``, ``current``, ``refused``, ``deferred``, ``waiting``, ``restored``,
-    ``failed``, ``needs-attention``, ``offline``). ``detail`` is the reason, of any length.
+    ``failed``, ``needs-attention``, ``offline``). ``detail`` is the reason, of any length. ``backup`` says whether the
+    old firmware can be read back.
     """
 
     host: str
@@ -83,6 +85,7 @@ class Row:
     downtime: float | None
     outcome: str
     detail: str
+    backup: str = ""
 
 
 def print_plan(rows: Sequence[Row], file: TextIO) -> None:

@@ -29,6 +29,14 @@ def test_board_overrides_what_its_host_says() -> None:
         ({"port": PORT, "prot": 1}, ["prot is no field of a board"]),
         ({"port": PORT, "entry": "magic"}, ["entry", "magic"]),
         ({"port": PORT, "wiring": "reset=rts:0,boot=rts:0"}, ["wiring"]),
+        ({"port": PORT, "programmer": "magic"}, ["programmer: expected wch_isp or katapult", "found 'magic'"]),
+        ({"port": PORT, "programmer": 7}, ["programmer", "found 7"]),
+        ({"port": PORT, "entry": "request"}, ["entry: wch_isp is entered by lines or button"]),
+        (
+            {"port": PORT, "programmer": "stk500", "wiring": "reset=rts:0,boot=dtr:0"},
+            ["wiring: stk500 knows no wiring of BOOT0"],
+        ),
+        ({"port": PORT, "programmer": "katapult", "flash_offset": -1}, ["flash_offset"]),
         ({"port": PORT, "placement": "cloud"}, ["placement", "cloud"]),
         ({"port": PORT, "uid": "xyz"}, ["uid", "xyz"]),
         ({"port": PORT, "hands_seconds": 0}, ["hands_seconds"]),
@@ -41,6 +49,16 @@ def test_malformed_board_is_one_line_and_its_neighbour_is_there(fields: Any, wor
     assert [board.name for board in found.boards] == ["good"]
     ((name, reason),) = found.errors
     assert name == "bad" and "\n" not in reason and all(word in reason for word in words), reason
+
+
+@pytest.mark.parametrize(
+    ("programmer", "entry"),
+    [("wch_isp", "lines"), ("katapult", "request"), ("stm32_rom", "lines"), ("stk500", "lines")],
+)
+def test_way_into_the_bootloader_is_the_programmers_usual_one_unless_said(programmer: str, entry: str) -> None:
+    fields = {"port": PORT, "programmer": programmer}
+    assert host({"a": fields}).boards[0].entry == entry
+    assert host({"a": {**fields, "entry": "button"}}).boards[0].entry == "button"
 
 
 def test_two_boards_cannot_be_one_mcu_of_klippys() -> None:

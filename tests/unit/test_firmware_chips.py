@@ -3,6 +3,8 @@
 import pytest
 from firmware_images import dictionary_json, klipper_bin, make_hex
 
+from fleetflash.agent.protocols.programmers import PROGRAMMERS
+from fleetflash.agent.protocols.stm32_chips import DEVICES
 from fleetflash.firmware.chips import CHIPS, check_image_fits, chip, chip_by_isp, mcu_fits
 from fleetflash.firmware.errors import ImageSizeError, UnknownChipError, WrongChipError
 from fleetflash.firmware.image import parse_image
@@ -21,6 +23,43 @@ def test_chip_is_found_in_any_case_and_by_isp_id() -> None:
 def test_no_two_chips_share_an_isp_id() -> None:
     ids = [(c.isp.device_type, number) for c in CHIPS.values() if c.isp for number in c.isp.chip_ids]
     assert len(ids) == len(set(ids)) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "programmer", "ids"),
+    [
+        ("ch32v203f6p6", "wch_isp", ("19:37", "19:39")),
+        ("ch32v203c8t6", "stm32_rom", ()),
+        ("stm32f103xb", "stm32_rom", ("0410",)),
+        ("stm32f103xb", "katapult", ("stm32f103xe",)),
+        ("stm32f103xb", "stk500", ()),
+        ("rp2040", "katapult", ("rp2040",)),
+        ("rp2040", "stm32_rom", ()),
+        ("atmega2560", "stk500", ("1e9801",)),
+    ],
+)
+def test_chip_is_known_by_what_each_bootloader_calls_it(name: str, programmer: str, ids: tuple[str, ...]) -> None:
+    assert chip(name).bootloader_ids(programmer) == ids
+
+
+def test_every_programmer_has_a_chip_and_every_chip_only_programmers_that_there_are() -> None:
+    named = {programmer for known in CHIPS.values() for programmer in known.bootloaders}
+    assert named | {"wch_isp"} == set(PROGRAMMERS)
+    assert all(any(known.bootloader_ids(programmer) for programmer in PROGRAMMERS) for known in CHIPS.values())
+
+
+def test_boot_rom_knows_the_flash_of_every_stm32_that_it_is_to_write() -> None:
+    """A chip whose product id the agent can't divide into sectors would be refused only when Klipper is stopped."""
+    ids = {number for known in CHIPS.values() for number in known.bootloader_ids("stm32_rom")}
+    assert {int(number, 16) for number in ids} <= set(DEVICES)
+
+
+@pytest.mark.parametrize(
+    ("mcu", "name"), [("stm32f103xe", "stm32f103xb"), ("stm32g0b1xx", "stm32g0b1xe"), ("rp2040", "rp2040")]
+)
+def test_klippers_constant_fits_the_chip_whatever_its_size(mcu: str, name: str) -> None:
+    assert mcu_fits(mcu, chip(name))
+    assert not mcu_fits(mcu, chip("stm32f446xe"))
 
 
 def test_unknown_chip_names_near_ones() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import fleetflash.plan
 from fleetflash.agent.schema import Firmware, Holder, PortFacts, TransactionFacts
+from fleetflash.boards import PROGRAMMERS
 from fleetflash.plan import Action, Printer, hold_back, printer_state
 from tests.unit.observed import KLIPPY_PID, NEW, OLD, artifact, board, facts, firmware, ledger, plan, service, snapshot
 
@@ -293,6 +294,74 @@ def test_chip_that_the_programmer_cannot_write_is_refused_although_an_image_is_r
     avr = NEW.model_copy(update={"chip": "atmega2560"})
     refused = only(plan(None, board(chip="atmega2560"), artifacts=(avr,)))
     assert refused.action is Action.REFUSE and "wch_isp can't write atmega2560" in refused.reason
+
+
+STM32 = {"chip": "stm32f103xb", "programmer": "katapult", "flash_offset": 0x2000}
+
+
+def behind_katapult(version: str, offset: int = 0x2000) -> fleetflash.plan.Artifact:
+    file = OLD.files[0].model_copy(update={"offset": offset})
+    return artifact(version, MCU="stm32f103xe").model_copy(update={"chip": "stm32f103xb", "files": (file,)})
+
+
+def seen_stm32(version: str = "v1") -> fleetflash.plan.Snapshot:
+    return snapshot(facts(firmware=firmware(version, MCU="stm32f103xe")))
+
+
+def test_application_behind_a_bootloader_is_written_where_it_begins() -> None:
+    found = plan(seen_stm32(), board(**STM32), artifacts=(behind_katapult("v1"), behind_katapult("v2")))
+    assert found.transaction is not None
+    (written,) = found.transaction.boards
+    assert (written.flash_base, written.flash_offset, written.flash_size) == (0x0800_0000, 0x2000, 0x1_E000)
+    assert (written.chip_ids, written.entry.method) == (["stm32f103xe"], "request")
+    assert written.by_path == "/dev/serial/by-path/bmcu"
+
+
+@pytest.mark.parametrize("offset", [0, 0x1000, 0x8000])
+def test_image_for_another_place_in_the_flash_is_refused(offset: int) -> None:
+    refused = only(plan(seen_stm32(), board(**STM32), artifacts=(behind_katapult("v2", offset),)))
+    assert refused.action is Action.REFUSE
+    assert f"offset {offset:#x}" in refused.reason and "begins at 0x2000" in refused.reason
+
+
+def test_boot_section_of_an_avr_is_not_the_applications() -> None:
+    avr = [version.model_copy(update={"chip": "atmega328p"}) for version in (OLD, NEW)]
+    seen = snapshot(facts(firmware=firmware(MCU="atmega328p")))
+    found = plan(seen, board(chip="atmega328p", programmer="stk500"), artifacts=avr)
+    assert found.transaction is not None and found.transaction.boards[0].flash_size == 32 * 1024 - 512
+
+
+def test_plan_says_what_a_way_back_can_be() -> None:
+    both = (behind_katapult("v1"), behind_katapult("v2"))
+    assert only(plan(seen_stm32(), board(**STM32), artifacts=both)).backup == "read-back"
+    assert only(plan(seen_stm32(), board(**STM32, unprotect=True), artifacts=both)).backup == "known-good only"
+    assert only(plan()).backup == "known-good only"
+    unknown = only(plan(snapshot(facts(firmware=firmware("v0"))), artifacts=(NEW,)))
+    assert unknown.backup == "none" and "wch_isp can't read ch32v203c8t6 back" in unknown.reason
+    readable = only(plan(seen_stm32("v0"), board(**STM32), artifacts=both[1:]))
+    assert readable.backup == "read-back" and "can't read" not in readable.reason
+
+
+@pytest.mark.parametrize(
+    ("programmer", "size", "line", "trips", "busy"),
+    [
+        # PROTOCOLS.md, "Time = line + RTs x RTT"; the last adds what the flash itself takes.
+        ("katapult", 40 * 1024, 4.7, 1284, 1.3),
+        ("stm32_rom", 40 * 1024, 8.2, 972, 2.4),
+    ],
+)
+def test_estimates_of_each_programmer_are_line_time_and_round_trips(
+    programmer: str, size: int, line: float, trips: int, busy: float
+) -> None:
+    pace = PROGRAMMERS[programmer].pace
+    assert pace.seconds(size, 0.0) == pytest.approx(pace.fixed + line + busy, abs=0.1)
+    assert (pace.seconds(size, 1.0) - pace.seconds(size, 0.0)) == pytest.approx(trips, rel=0.02)
+
+
+def test_estimate_of_an_avr_is_what_avrdude_took() -> None:
+    """PROTOCOLS.md: 12 KiB on optiboot, written and verified, 3.2 s."""
+    pace = PROGRAMMERS["stk500"].pace
+    assert pace.seconds(12 * 1024, 0.0) - pace.fixed == pytest.approx(3.2, abs=0.1)
 
 
 def test_estimates_are_line_time_and_round_trips_as_measured() -> None:

@@ -68,7 +68,7 @@ def test_piped_table_is_aligned_and_never_wraps_a_value(plan: bool) -> None:
     assert all(ord(character) < 128 for line in lines[:4] for character in line)
     if plan:
         assert ROW.port in lines[1] and "none " * 39 in lines[2]
-        headers = "HOST BOARD PORT CHIP RUNNING WANTED IMAGE WAY BACK SECONDS DOWN ACTION"
+        headers = "HOST BOARD PORT CHIP RUNNING WANTED IMAGE WAY BACK BACKUP SECONDS DOWN ACTION"
         assert " ".join(header.split()) == headers
 
 

@@ -14,8 +14,6 @@ Ask = Callable[[str, float], None]
 #: device node when it changes between application and bootloader.
 Reopen = Callable[[], Port]
 
-READ_BACK, KNOWN_GOOD_ONLY = "read-back", "known-good only"
-
 
 @dataclass(frozen=True)
 class Pace:
@@ -58,9 +56,15 @@ class Capabilities:
     wired: bool = False
     quiet: float = 0.0
 
-    def backup(self, protected: bool = False) -> str:
-        """Say what a way back can be: ``read-back``, or ``known-good only`` where the old firmware can't be read."""
-        return READ_BACK if self.read_back and not protected else KNOWN_GOOD_ONLY
+    def backup(self, protected: bool, known_good: bool) -> str:
+        """Say what a board's way back can be: ``read-back``, ``known-good only`` or ``none``.
+
+        + protected: whether the chip is read-protected
+        + known_good: whether an image that the board is known to have run is at hand
+        """
+        if self.read_back and not protected:
+            return "read-back"
+        return "known-good only" if known_good else "none"
 
 
 @dataclass(frozen=True)
