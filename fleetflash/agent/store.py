@@ -9,6 +9,7 @@
       boards/<name>.json            what the last committed transaction left on a board
       attention/<name>.json         why a board needs a person; latched until cleared
       reserve                       space for the record, should the disk fill up during a transaction
+      backups/<name>.json           what was read back from a board, see ``backups``
 """
 
 import json
@@ -204,7 +205,7 @@ class Store:
         disk.remove(self.root / "attention" / f"{board}.json")
 
     def prune(self) -> None:
-        """Forget the oldest transactions that ended, and images that neither a board nor a kept transaction names."""
+        """Forget the oldest transactions that ended, and images that no board, backup or kept transaction names."""
         sequences = self._sequences()
         ended = [name for name in sorted(sequences, key=lambda n: sequences[n]) if self.read_outcome(name) is not None]
         for name in ended[:-KEPT_TRANSACTIONS]:
@@ -212,7 +213,8 @@ class Store:
                 path.unlink()
             self.transaction_directory(name).rmdir()
         named: Set[str] = set()
-        for path in [*self.root.glob("transactions/*/transaction.json"), *self.root.glob("boards/*.json")]:
+        keepers = [*self.root.glob("transactions/*/transaction.json"), *self.root.glob("boards/*.json")]
+        for path in [*keepers, *self.root.glob("backups/*.json")]:
             named.update(_image_hashes(disk.read_json(path)))
         for image in self.root.glob("images/*.bin"):
             if image.stem not in named:
