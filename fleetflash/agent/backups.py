@@ -46,8 +46,8 @@ class Backups:
           being asked
         + uid: of the chip that was read
 
-        The bytes are on the disk before the list names them, and root's alone: what was read may hold secrets. Raises ``StoreError`` when nothing was read, or when the
-        disk holds something else than what was written.
+        The bytes are on the disk before the list names them, and root's alone: what was read may hold secrets. Raises
+        ``StoreError`` when nothing was read, or when the disk holds something else than what was written.
         """
         if not data:
             raise StoreError(f"{board.name}: its flash is empty, so there is nothing to go back to")
