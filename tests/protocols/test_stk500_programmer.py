@@ -22,7 +22,10 @@ IMAGE = bytes(range(253)) * 3
 
 
 class Board(ScriptedPort):
-    """One that says nothing. ``goes_after``: how many commands the bootloader takes before it leaves for the application, as if by itself."""
+    """One that says nothing.
+
+    ``goes_after``: how many commands the bootloader takes before it leaves for the application, as if by itself.
+    """
 
     page = 128
     signature = bytes.fromhex("1e950f")

@@ -101,6 +101,15 @@ def test_speed_changes_after_what_was_written_before(port: RemotePort, terminal:
         port.set_baudrate(0)
 
 
+def test_parity_is_a_command_like_the_speed(port: RemotePort) -> None:
+    port.set_parity("E")
+    with pytest.raises(PortError, match=r"printer: .*parity 'M' is none of N, E, O"):
+        port.set_parity("M")
+    channel = Channel({"type": "done", "id": 1})
+    RemotePort(channel, "printer:/dev/ttyUSB0").set_parity("E")
+    assert channel.sent[-1] == {"type": "parity", "value": "E", "id": 1}
+
+
 def test_discard_input_drops_what_is_still_on_its_way(port: RemotePort, terminal: PseudoTerminal) -> None:
     terminal.write(b"old" * 100)
     port.read(1, 2)

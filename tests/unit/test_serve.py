@@ -125,6 +125,26 @@ def test_commands_take_effect_in_the_order_of_the_data(controller: Controller) -
         assert controller.terminal.read(1000) == b"x" * 1000
 
 
+def test_parity_is_set_in_the_order_of_the_stream(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pseudo-terminal forgets parity at once, so what reaches the port is looked at."""
+    seen: list[str] = []
+    monkeypatch.setattr(controller.port, "set_parity", lambda parity: seen.append(f"{parity} {len(terminal_input())}"))
+
+    def terminal_input() -> bytes:
+        return controller.terminal.read(4)
+
+    controller.send_data(b"8N1!")
+    controller.send(type="parity", value="E", id=1)
+    assert controller.receive() == {"type": "done", "id": 1}
+    assert seen == ["E 4"]
+
+
+def test_parity_that_no_port_knows_is_refused(controller: Controller) -> None:
+    controller.send(type="parity", value="M", id=1)
+    answer = controller.receive()
+    assert (answer["type"], answer["id"]) == ("error", 1) and "none of N, E, O" in answer["message"]
+
+
 def test_a_command_waits_for_what_was_written_before(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
     log: list[str] = []
     left = threading.Event()
