@@ -93,15 +93,13 @@ class BoardOnPort:
         return self.open_port(self._device(), baud or self.board.baud)
 
     def _device(self) -> str:
-        """Return the one device that the board's port means; where it has gone, the one in the same place.
-
-        A by-id name changes while the board is in a bootloader with USB ids of its own, its by-path name does not.
-        """
+        """Return the one device that the board's port means, or, for a board that moves, that has the same place."""
+        moves = PROGRAMMERS[self.board.programmer].capabilities.moves
         deadline = time.monotonic() + PORT_SECONDS
         while True:
             ports = devices.list_ports({})
             found = devices.candidates(self.board.port, ports)
-            if not found and self.board.by_path:
+            if not found and moves and self.board.by_path:
                 found = devices.candidates(self.board.by_path, ports)
             if len(found) == 1:
                 return found[0]

@@ -126,3 +126,12 @@ def test_klippy_that_can_not_be_asked_is_data_with_the_reason(host: Host) -> Non
     host.active, host.status = "active", KlippyError("/s: no answer in time")
     service = host.look().service
     assert (service.active, service.klippy, service.error) == ("active", "", "/s: no answer in time")
+
+
+def test_board_that_its_port_resets_is_left_in_peace_before_it_is_asked(host: Host, monkeypatch: Any) -> None:
+    """What comes too early keeps an AVR's bootloader waiting."""
+    waited: list[float] = []
+    monkeypatch.setattr(snapshot.time, "sleep", lambda seconds: waited.append(seconds) if host.opened else None)
+    request = SnapshotRequest([Probe("mega", "/dev/p", "mcu", quiet=2.0)], socket="/s")
+    assert snapshot.take(request, host.store).boards["mega"].firmware.version == "v1"
+    assert waited == [2.0]

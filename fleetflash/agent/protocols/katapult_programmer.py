@@ -34,6 +34,7 @@ class KatapultProgrammer:
     capabilities = Capabilities(
         read_back=True,
         entries=("request", "button"),
+        moves=True,
         pace=Pace(baudrate=250_000, chunk=64, overhead=28, fixed=4.0, busy=0.002),
     )
 

@@ -47,7 +47,8 @@ class Capabilities:
     ``read_back``: whether an unprotected chip's code flash can be read. ``entries``: the ways into the bootloader, as
     ``schema.Entry.method``; the first is the usual one. ``wired``: whether DTR and RTS reset the chip and raise BOOT0,
     so that ``Entry.wiring`` means something. ``quiet``: seconds of silence that a board needs after its port was
-    opened, since that resets it and whatever is sent then keeps its bootloader waiting.
+    opened, since that resets it and whatever is sent then keeps its bootloader waiting. ``moves``: whether a board on
+    USB has other USB ids, and so another by-id name, in its bootloader.
     """
 
     read_back: bool
@@ -55,6 +56,7 @@ class Capabilities:
     pace: Pace
     wired: bool = False
     quiet: float = 0.0
+    moves: bool = False
 
     def backup(self, protected: bool, known_good: bool) -> str:
         """Say what a board's way back can be: ``read-back``, ``known-good only`` or ``none``.
