@@ -42,10 +42,10 @@ GOLDEN: list[tuple[str, Call, list[tuple[str, str]], object]] = [
         [("31ce", ACK), ("0800000008", ACK), ("030011223303", ACK)],
         None,
     ),
-    ("3.7 Erase", lambda rom: rom.erase([8, 9], False), [("43bc", ACK), ("01080900", ACK)], None),
+    ("3.7 Erase", lambda rom: rom.erase([8, 9], False, 0.1), [("43bc", ACK), ("01080900", ACK)], None),
     (
         "3.8 Extended Erase",
-        lambda rom: rom.erase([2, 256], True),
+        lambda rom: rom.erase([2, 256], True, 4.0),
         [("44bb", ACK), ("00010002010002", ACK)],
         None,
     ),
@@ -71,8 +71,8 @@ def test_refusal_at_the_code_means_read_protection(code: str) -> None:
     calls: dict[str, Call] = {
         "read": lambda rom: rom.read(START, 4),
         "write": lambda rom: rom.write(START, bytes(4)),
-        "erase": lambda rom: rom.erase([0], False),
-        "extended erase": lambda rom: rom.erase([0], True),
+        "erase": lambda rom: rom.erase([0], False, 0.1),
+        "extended erase": lambda rom: rom.erase([0], True, 0.1),
         "go": lambda rom: rom.go(START),
     }
     with pytest.raises(ProtectedError, match=r"read-protected.*unprotect = True"):
@@ -95,7 +95,7 @@ def test_protection_is_seen_without_touching_anything() -> None:
 def test_many_pages_are_erased_in_several_commands() -> None:
     """Section 3.7: the count is one byte, and FF means the whole flash."""
     port = ScriptedPort(lambda written: b"\x79")
-    Stm32Rom(port).erase(list(range(256)), False)
+    Stm32Rom(port).erase(list(range(256)), False, 0.1)
     bodies = [written for written in port.written if len(written) > 2]
     assert [body[0] for body in bodies] == [127, 127]
     assert [page for body in bodies for page in body[1:-1]] == list(range(256))
@@ -110,8 +110,8 @@ def test_reading_never_returns_less_than_was_asked(answers: tuple[str, ...]) -> 
 def test_silence_is_an_error_of_its_own() -> None:
     with pytest.raises(NoAnswerError, match=f"{NAME}: init: no answer"):
         Stm32Rom(script()).synchronize()
-    with pytest.raises(NoAnswerError, match=f"{NAME}: erase of sectors 3 to 3: no answer within 4 s"):
-        Stm32Rom(script(ACK)).erase([3], False)
+    with pytest.raises(NoAnswerError, match=f"{NAME}: erase of sectors 3 to 3: no answer within 5 s"):
+        Stm32Rom(script(ACK)).erase([3], False, 4.0)
 
 
 # How the flash is divided

@@ -43,6 +43,15 @@ class Device:
         """How many bytes from the start of the flash can be erased by their number."""
         return sum(count * size for count, size in self.sectors)
 
+    @property
+    def sector_seconds(self) -> float:
+        """How long the erase of one sector takes at most.
+
+        40 ms for a page of up to 2 KiB (STM32F103 and STM32G0B1 data sheets, table "Flash memory characteristics"), 4 s
+        for a sector of 128 KiB (STM32F446 data sheet, "Flash memory programming", 8-bit parallelism); with a margin.
+        """
+        return 0.1 if max(size for _, size in self.sectors) <= 2 * KIB else 4.0
+
     def sectors_of(self, start: int, end: int) -> List[int]:
         """Return the numbers of the sectors that hold the bytes from offset ``start`` up to ``end``."""
         edges = self._edges()

@@ -46,8 +46,6 @@ ALIGNMENT = 32
 PAGES_AT_ONCE = 128
 
 STEP_SECONDS = 1.0
-#: A sector of 128 KiB takes up to 4 s (STM32F446 data sheet, table "Flash memory programming", 8-bit parallelism).
-SECTOR_SECONDS = 4.0
 #: A mass erase takes up to 32 s (STM32F407 data sheet, the table of that name, 8-bit parallelism).
 MASS_ERASE_SECONDS = 40.0
 
@@ -126,15 +124,16 @@ class Stm32Rom:
         self._send(address(start), WRITE, where)
         self._send(checked(bytes([len(data) - 1]) + data), WRITE, where)
 
-    def erase(self, sectors: List[int], extended: bool) -> None:
-        """Erase sectors by their numbers (sections 3.7 and 3.8)."""
+    def erase(self, sectors: List[int], extended: bool, sector_seconds: float) -> None:
+        """Erase sectors by their numbers (sections 3.7 and 3.8), each of which takes up to ``sector_seconds``."""
         code = EXTENDED_ERASE if extended else ERASE
         layout = ">H" if extended else ">B"
         for first in range(0, len(sectors), PAGES_AT_ONCE):
             some = sectors[first : first + PAGES_AT_ONCE]
             self._begin(code)
             body = b"".join(struct.pack(layout, number) for number in [len(some) - 1, *some])
-            self._send(checked(body), code, f" of sectors {some[0]} to {some[-1]}", SECTOR_SECONDS * len(some))
+            timeout = STEP_SECONDS + sector_seconds * len(some)
+            self._send(checked(body), code, f" of sectors {some[0]} to {some[-1]}", timeout)
 
     def go(self, start: int) -> None:
         """Start the program whose vector table is at an absolute address (section 3.5)."""

@@ -78,7 +78,7 @@ class Stm32RomProgrammer:
                 "erased. Correct flash_offset, or give a smaller image"
             )
         extended = stm32_rom.EXTENDED_ERASE in self._bootloader().commands
-        self.rom.erase(device.sectors_of(offset, offset + len(data)), extended)
+        self.rom.erase(device.sectors_of(offset, offset + len(data)), extended, device.sector_seconds)
         for start in range(0, len(data), stm32_rom.CHUNK):
             chunk = data[start : start + stm32_rom.CHUNK]
             self.rom.write(self.target.start + start, chunk)

@@ -31,7 +31,8 @@ def entry_sequence(wiring: str) -> List[LineStep]:
         (*levels(reset=False, boot=True), 0.01),
         (*levels(reset=True, boot=True), 0.02),
         (*levels(reset=False, boot=True), 0.05),
-        (*levels(reset=False, boot=False), 0.0),
+        # A chip that these last levels hold in reset, through its filter, must not answer before they do.
+        (*levels(reset=False, boot=False), 0.02),
     ]
 
 
