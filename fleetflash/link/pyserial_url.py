@@ -1,14 +1,8 @@
-"""A host's serial port for every pyserial program: ``fleetflash://[user@]host[:sshport]/dev/…[?sudo&ssh_config=…]``.
-
-The host is a name or an alias of ssh_config. ``sudo`` runs the agent as root, which then also sees who else holds
-the port.
-"""
+"""A host's serial port for every pyserial program, by its URL (see ``url``)."""
 
 import io
-import re
 import termios
 from typing import Any
-from urllib.parse import parse_qsl
 
 from serial import PortNotOpenError, SerialBase, SerialException, SerialTimeoutException
 
@@ -17,13 +11,7 @@ from fleetflash.link.errors import LinkError
 from fleetflash.link.port import RemotePort
 from fleetflash.link.session import AgentSession
 from fleetflash.link.ssh import SshConnection, connect
-
-SCHEME = "fleetflash"
-_URL = re.compile(
-    rf"{SCHEME}://(?:(?P<user>[^@/]+)@)?(?P<host>\[[^\]]+\]|[^:/]+)(?::(?P<port>\d+))?(?P<device>/[^?]+)(?:\?(?P<options>.*))?",
-    re.IGNORECASE,
-)
-_OPTIONS = {"sudo", "ssh_config"}
+from fleetflash.link.url import UrlError, parse_url
 
 
 class _RemoteName(str):
@@ -53,16 +41,16 @@ class Serial(SerialBase):
             raise SerialException("Port must be configured before it can be used.")
         if self.is_open:
             raise SerialException("Port is already open.")
-        user, host, ssh_port, device, options = _parse(self.portstr)
         self.name = _RemoteName(self.portstr)
         self._check_settings()
         try:
-            self._connection = connect(host, user, ssh_port, ssh_config=options.get("ssh_config"))
-            self._session = AgentSession(self._connection.transport, host, ["serve"], sudo="sudo" in options)
+            url = parse_url(self.portstr)
+            self._connection = connect(url.host, url.user, url.ssh_port, ssh_config=url.ssh_config)
+            self._session = AgentSession(self._connection.transport, url.host, ["serve"], sudo=url.sudo)
             self._remote = RemotePort.open(
-                self._session, host, device, self.baudrate, parity=self.parity, background=True
+                self._session, url.host, url.device, self.baudrate, parity=self.parity, background=True
             )
-        except (LinkError, PortError) as error:
+        except (UrlError, LinkError, PortError) as error:
             self._release()
             raise SerialException(str(error)) from None
         except BaseException:
@@ -217,19 +205,3 @@ class Serial(SerialBase):
     @property
     def cd(self) -> bool:
         return self._input(termios.TIOCM_CD)
-
-
-def _parse(url: str) -> tuple[str | None, str, int | None, str, dict[str, str]]:
-    found = _URL.fullmatch(url)
-    options = dict(parse_qsl(found["options"] or "", keep_blank_values=True)) if found else {}
-    unknown = set(options) - _OPTIONS
-    if not found or unknown:
-        why = f"unknown option {', '.join(sorted(unknown))}" if unknown else "not a port's URL"
-        raise SerialException(f"{url}: {why}; expected {SCHEME}://[user@]host[:sshport]/dev/…[?sudo&ssh_config=file]")
-    return (
-        found["user"],
-        found["host"].strip("[]"),
-        int(found["port"]) if found["port"] else None,
-        found["device"],
-        options,
-    )

@@ -1,0 +1,177 @@
+"""One board by hand: what ``fleetflash port`` does with it, without inventory, guard or journal."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleetflash.agent.protocols import klipper
+from fleetflash.agent.protocols.errors import ProtocolError
+from fleetflash.agent.protocols.programmer import Found, Programmer, Progress, Target
+from fleetflash.agent.protocols.programmers import PROGRAMMERS
+from fleetflash.agent.protocols.wirings import reset_sequence
+from fleetflash.agent.schema import Entry
+from fleetflash.firmware.chips import Chip, check_image_fits
+from fleetflash.firmware.image import Image, load_image
+from fleetflash.link.bench import BenchPort
+
+#: A board that has just been reset gets this long to answer with its firmware, in seconds.
+BOOT_SECONDS = 15.0
+#: (phase, bytes done, bytes in all).
+Report = Callable[[str, int, int], None]
+
+
+class HandworkError(Exception):
+    """It can't be done, or was not; one line that says what to do."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One board on one port. ``chip`` is ``None`` when only its bootloader is asked. ``ask``: tell a person what to do.
+
+    ``baud``: the application's rate in bit/s. ``offset``: where in the flash the application begins.
+    """
+
+    port: BenchPort
+    programmer: str
+    entry: Entry
+    ask: Callable[[str, float], None]
+    report: Report
+    chip: Chip | None = None
+    offset: int = 0
+    baud: int = 250000
+
+    def load(self, path: Path) -> Image:
+        """Read an image and check that it is one for this chip and place; raises ``FirmwareError``."""
+        image = load_image(path, self.offset)
+        assert self.chip is not None
+        offset = check_image_fits(image, self.chip)
+        if offset != self.offset:
+            raise HandworkError(
+                f"{path} belongs at offset {offset:#x} in the flash, but --offset says {self.offset:#x}; correct it, "
+                "or give an image that was built for it"
+            )
+        return image
+
+    def info(self) -> Found:
+        """Ask the bootloader what the chip is, and start the application again."""
+        with self._in_bootloader() as programmer:
+            found = programmer.probe()
+            programmer.reset()
+            return found
+
+    def backup(self, path: Path) -> int:
+        """Read the application's flash into a new file; return its bytes."""
+        self._check_new(path)
+        with self._in_bootloader() as programmer:
+            data = self._read(programmer, path)
+            programmer.reset()
+        return len(data)
+
+    def verify(self, image: Image) -> None:
+        """Compare the flash with an image, and start the application again; raises ``VerifyError``."""
+        with self._in_bootloader() as programmer:
+            try:
+                programmer.verify(image.data, self._phase("verify"))
+            finally:
+                programmer.reset()
+
+    def flash(self, image: Image, backup: Path | None, way_back: Image | None) -> str:
+        """Write an image; return what the board runs then, empty when it can't say.
+
+        + backup: read the old firmware into this new file first; it is the way back
+        + way_back: what is written when ``image`` can't be
+
+        A board that fails is brought back; raises ``HandworkError`` that says how that ended.
+        """
+        if backup is not None:
+            self._check_new(backup)
+        written = False
+        try:
+            with self._in_bootloader() as programmer:
+                former = way_back.data if way_back else self._read(programmer, backup) if backup else None
+                written = True
+                self._write(programmer, image.data)
+            return self._check_runs(image)
+        except (ProtocolError, HandworkError) as error:
+            if not written:
+                raise
+            raise HandworkError(f"{error}; {self._restore(former)}") from error
+
+    def reset(self) -> None:
+        """Start the application: out of the bootloader, or by the lines that reset the board."""
+        capabilities = PROGRAMMERS[self.programmer].capabilities
+        programmer = self._programmer()
+        programmer.leave()
+        if capabilities.wired and self.entry.wiring:
+            programmer.port.play(reset_sequence(self.entry.wiring))
+
+    def identify(self) -> klipper.Dictionary:
+        """Ask the running Klipper firmware what it is."""
+        quiet = PROGRAMMERS[self.programmer].capabilities.quiet if self.programmer else 0.0
+        port = self.port.reopen(self.baud)
+        time.sleep(quiet)
+        return klipper.identify(port, timeout=0.5, tries=round(BOOT_SECONDS / 0.5))
+
+    def _programmer(self) -> Programmer:
+        chip = self.chip
+        size = chip.flash_bytes - chip.boot_bytes - self.offset if chip else 0
+        target = Target(chip.flash_bases[0] if chip else 0, self.offset, size, self.baud)
+        return PROGRAMMERS[self.programmer](self.port.open(self.baud), target, lambda: self.port.reopen(self.baud))
+
+    @contextmanager
+    def _in_bootloader(self) -> Iterator[Programmer]:
+        """Enter the bootloader; a chip that is not the one that was named is left again untouched."""
+        programmer = self._programmer()
+        programmer.enter(self.entry, self.ask)
+        found = programmer.probe()
+        known = self.chip.bootloader_ids(self.programmer) if self.chip else (found.chip_id,)
+        if found.chip_id not in known:
+            programmer.reset()
+            assert self.chip is not None
+            raise HandworkError(
+                f"{self.port.name}: found chip {found.chip_id}, expected {' or '.join(known)} ({self.chip.name}); "
+                "nothing was erased. Correct --chip or the port"
+            )
+        yield programmer
+
+    def _read(self, programmer: Programmer, path: Path) -> bytes:
+        data = programmer.read(self._phase("read"))
+        try:
+            with path.open("xb") as file:
+                file.write(data)
+        except OSError as error:
+            programmer.reset()
+            raise HandworkError(f"{path}: {error.strerror}; nothing was erased") from error
+        return data
+
+    def _write(self, programmer: Programmer, data: bytes) -> None:
+        programmer.write(data, self._phase("program"))
+        programmer.verify(data, self._phase("verify"))
+        programmer.reset()
+
+    def _check_runs(self, image: Image) -> str:
+        if image.dictionary is None:
+            return ""
+        found = self.identify()
+        if found.version != image.dictionary.version:
+            raise HandworkError(f"{self.port.name}: runs {found.version}, expected {image.dictionary.version}")
+        return found.version
+
+    def _restore(self, former: bytes | None) -> str:
+        if former is None:
+            return "there is no way back; flash it again"
+        try:
+            with self._in_bootloader() as programmer:
+                self._write(programmer, former)
+        except (ProtocolError, HandworkError) as error:
+            return f"the former firmware could not be written back either: {error}"
+        return "the former firmware was written back"
+
+    def _check_new(self, path: Path) -> None:
+        if path.exists():
+            raise HandworkError(f"{path} exists already; name a new file")
+
+    def _phase(self, name: str) -> Progress:
+        return lambda done, total: self.report(name, done, total)
