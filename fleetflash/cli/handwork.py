@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import ProtocolError
 from fleetflash.agent.protocols.programmer import Found, Programmer, Progress, Target
@@ -24,6 +25,10 @@ Report = Callable[[str, int, int], None]
 
 class HandworkError(Exception):
     """It can't be done, or was not; one line that says what to do."""
+
+
+class UntouchedError(HandworkError):
+    """It was not begun: nothing was erased."""
 
 
 @dataclass(frozen=True)
@@ -57,25 +62,18 @@ class Job:
     def info(self) -> Found:
         """Ask the bootloader what the chip is, and start the application again."""
         with self._in_bootloader() as programmer:
-            found = programmer.probe()
-            programmer.reset()
-            return found
+            return programmer.probe()
 
     def backup(self, path: Path) -> int:
         """Read the application's flash into a new file; return its bytes."""
         self._check_new(path)
         with self._in_bootloader() as programmer:
-            data = self._read(programmer, path)
-            programmer.reset()
-        return len(data)
+            return len(self._read(programmer, path))
 
     def verify(self, image: Image) -> None:
         """Compare the flash with an image, and start the application again; raises ``VerifyError``."""
         with self._in_bootloader() as programmer:
-            try:
-                programmer.verify(image.data, self._phase("verify"))
-            finally:
-                programmer.reset()
+            programmer.verify(image.data, self._phase("verify"))
 
     def flash(self, image: Image, backup: Path | None, way_back: Image | None) -> str:
         """Write an image; return what the board runs then, empty when it can't say.
@@ -85,18 +83,17 @@ class Job:
 
         A board that fails is brought back; raises ``HandworkError`` that says how that ended.
         """
+        former = way_back.data if way_back else None
         if backup is not None:
             self._check_new(backup)
-        written = False
-        try:
             with self._in_bootloader() as programmer:
-                former = way_back.data if way_back else self._read(programmer, backup) if backup else None
-                written = True
-                self._write(programmer, image.data)
+                former = self._read(programmer, backup)
+        try:
+            self._write(image.data)
             return self._check_runs(image)
+        except UntouchedError:
+            raise
         except (ProtocolError, HandworkError) as error:
-            if not written:
-                raise
             raise HandworkError(f"{error}; {self._restore(former)}") from error
 
     def reset(self) -> None:
@@ -122,19 +119,28 @@ class Job:
 
     @contextmanager
     def _in_bootloader(self) -> Iterator[Programmer]:
-        """Enter the bootloader; a chip that is not the one that was named is left again untouched."""
+        """Enter the bootloader and leave it again; raises ``UntouchedError`` for a chip that is not the one named."""
         programmer = self._programmer()
         programmer.enter(self.entry, self.ask)
-        found = programmer.probe()
-        known = self.chip.bootloader_ids(self.programmer) if self.chip else (found.chip_id,)
-        if found.chip_id not in known:
+        try:
+            found = programmer.probe()
+            known = self.chip.bootloader_ids(self.programmer) if self.chip else (found.chip_id,)
+            if self.chip and found.chip_id not in known:
+                raise UntouchedError(
+                    f"{self.port.name}: found chip {found.chip_id}, expected {' or '.join(known)} ({self.chip.name}); "
+                    "nothing was erased. Correct --chip or the port"
+                )
+            yield programmer
+        except ProtocolError:
+            try:
+                programmer.reset()
+            except (ProtocolError, PortError):
+                pass  # what went wrong first is what is told
+            raise
+        except HandworkError:
             programmer.reset()
-            assert self.chip is not None
-            raise HandworkError(
-                f"{self.port.name}: found chip {found.chip_id}, expected {' or '.join(known)} ({self.chip.name}); "
-                "nothing was erased. Correct --chip or the port"
-            )
-        yield programmer
+            raise
+        programmer.reset()
 
     def _read(self, programmer: Programmer, path: Path) -> bytes:
         data = programmer.read(self._phase("read"))
@@ -142,14 +148,13 @@ class Job:
             with path.open("xb") as file:
                 file.write(data)
         except OSError as error:
-            programmer.reset()
             raise HandworkError(f"{path}: {error.strerror}; nothing was erased") from error
         return data
 
-    def _write(self, programmer: Programmer, data: bytes) -> None:
-        programmer.write(data, self._phase("program"))
-        programmer.verify(data, self._phase("verify"))
-        programmer.reset()
+    def _write(self, data: bytes) -> None:
+        with self._in_bootloader() as programmer:
+            programmer.write(data, self._phase("program"))
+            programmer.verify(data, self._phase("verify"))
 
     def _check_runs(self, image: Image) -> str:
         if image.dictionary is None:
@@ -163,8 +168,7 @@ class Job:
         if former is None:
             return "there is no way back; flash it again"
         try:
-            with self._in_bootloader() as programmer:
-                self._write(programmer, former)
+            self._write(former)
         except (ProtocolError, HandworkError) as error:
             return f"the former firmware could not be written back either: {error}"
         return "the former firmware was written back"

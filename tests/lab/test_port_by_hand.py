@@ -50,7 +50,7 @@ def test_port_that_klippy_holds_is_refused_by_its_name(fleet: Fleet, printer: Ho
     printer.run("sudo systemctl start klipper", check=True)
     printer.wait_klippy("ready", 30.0)
     run = Bench(fleet, printer).do("identify")
-    assert run.code == 1 and run.line("fleetflash port identify:", "held by", "klippy")
+    assert run.code == 1 and run.line("fleetflash port identify:", "in use by", "klippy", "stop it first")
     assert mcu_version(printer) == FACTORY
 
 
