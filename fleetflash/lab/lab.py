@@ -11,6 +11,7 @@ from types import TracebackType
 
 from fleetflash.lab import access, cgroup, image, mounts, network, personality, record, requirements, rootfs
 from fleetflash.lab.bench import MOST_HOSTS, default_hosts
+from fleetflash.lab.boards.kinds import KINDS
 from fleetflash.lab.errors import LabError
 from fleetflash.lab.host import Host
 from fleetflash.lab.layout import PROPAGATE, STATE, Layout, check_board_name, check_host_name, check_subnet
@@ -227,6 +228,9 @@ def _check(hosts: Sequence[HostSpec], subnet: str) -> None:
         check_host_name(host.name)
         for board in host.boards:
             check_board_name(board.name)
+            if board.kind not in KINDS:
+                known = ", ".join(KINDS)
+                raise LabError(f"{host.name}/{board.name}: there is no kind of board {board.kind!r}; known: {known}")
         _distinct([board.name for board in host.boards], f"boards of {host.name}")
         _distinct([board.mcu for board in host.boards if board.mcu], f"mcu names of {host.name}")
     _distinct([host.name for host in hosts], "hosts")

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class BoardSpec:
-    """A simulated board.
+    """A simulated board; ``kind`` is one of ``fleetflash.lab.boards.kinds``.
 
     ``kind`` is a subcommand of ``fleetflash board``: ``bmcu-c``, or ``esp32``, ``esp32s3``, ``esp32c3`` with a MAC
     address as ``uid``. ``mcu`` is the name klippy's configuration gives it, empty for a board that is not klippy's;

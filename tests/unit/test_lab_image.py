@@ -57,6 +57,32 @@ def test_one_wrong_bit_anywhere_and_the_image_does_not_run(position: int) -> Non
     assert read_firmware(bytes(image)) is None
 
 
+@pytest.mark.parametrize(
+    ("mcu", "base", "start"),
+    [
+        ("stm32f103xe", None, "00500020" + "19010008"),
+        ("stm32f446xx", 0x0800_8000, "00000220" + "19810008"),
+        ("rp2040", 0x1000_4000, "00200420" + "19410010"),
+        ("atmega328p", None, "0c948c00" * 2),
+        ("atmega2560", None, "0c948c00" * 2),
+        ("ch32v203c8", None, "6f008011" + "13000000"),
+    ],
+)
+def test_an_image_begins_as_its_cpu_wants_it(mcu: str, base: int | None, start: str) -> None:
+    """Stack and reset handler with its Thumb bit, or jumps; the code begins at 0x118 of the image."""
+    image = build_image("v1", mcu=mcu, base=base)
+    assert image[:8].hex() == start
+    firmware = read_firmware(image, base)
+    assert firmware is not None and firmware.dictionary["config"]["MCU"] == mcu
+
+
+def test_a_cortex_m_image_runs_only_where_it_is_linked_to() -> None:
+    image = build_image("v1", mcu="stm32f103xe", base=0x0800_2000)
+    assert read_firmware(image, 0x0800_2000) is not None
+    assert read_firmware(image, 0x0800_0000) is None
+    assert read_firmware(b"", 0x0800_0000) is None
+
+
 def test_half_an_image_does_not_run() -> None:
     image = build_image("v1")
     assert read_firmware(image[:15_000] + b"\xff" * 50_000) is None
