@@ -120,11 +120,8 @@ class BoardPort(ScriptedPort):
         super().play(steps)
         for dtr, _, _ in steps:
             self.released = self.released if dtr is None else not dtr
-
-    def set_baudrate(self, baudrate: int) -> None:
-        super().set_baudrate(baudrate)
-        if baudrate == 1200 and self.released and self.board.hears == "touch":
-            self.board.become("bootloader")
+            if self.released and self.settings[-1:] == [1200] and self.board.hears == "touch":
+                self.board.become("bootloader")
 
 
 @pytest.fixture(autouse=True)

@@ -126,9 +126,9 @@ class KatapultProgrammer:
         )
 
     def _touch(self) -> None:
-        self.port.play([(False, None, 0.0)])
+        # In this order: a rate that changes while DTR is released may not be looked at.
         self.port.set_baudrate(TOUCH_BAUDRATE)
-        self.port.play([(None, None, 0.1), (True, None, 0.0)])
+        self.port.play([(False, None, 0.1), (True, None, 0.0)])
         self.port.set_baudrate(self.target.baudrate)
 
     def _tell(self, say: Callable[[], None]) -> None:
