@@ -200,7 +200,7 @@ def test_bootloader_that_hangs_is_a_typed_error_and_a_power_cycle_helps(plug: Pl
     board = plug(kind)
     target = on(board, kind)
     board.do("fault", kind="hang", command="read")
-    with pytest.raises(NoAnswerError, match="read block at .*: no answer"):
+    with pytest.raises(NoAnswerError, match=r"read block at .*: no answer"):
         flash(target, image(kind, "v2"))
     board.do("power", on=False)
     board.do("power", on=True)
