@@ -126,7 +126,8 @@ class BoardPort(ScriptedPort):
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(katapult_programmer, "REQUEST_SECONDS", 0.2)
+    monkeypatch.setattr(katapult_programmer, "REQUEST_SECONDS", 0.1)
+    monkeypatch.setattr(katapult_programmer, "TOUCH_SECONDS", 0.2)
     monkeypatch.setattr(katapult_programmer, "RETURN_SECONDS", 0.2)
     monkeypatch.setattr(katapult_programmer, "REOPEN_PAUSE", 0.001)
     yield
@@ -145,6 +146,14 @@ def test_running_firmware_is_asked_in_every_way_and_followed_to_its_new_port(usb
     assert board.mode == "bootloader" and programmer.port is board.port
     assert programmer.probe() == Found("stm32f103xe", "")
     assert board.blocks == []
+
+
+def test_firmware_that_is_still_starting_is_asked_again() -> None:
+    board = Board()
+    answer, deaf = board.answer, iter([True, True])
+    board.port.answer = lambda written: b"" if written == katapult.REQUEST and next(deaf, False) else answer(written)
+    programmer_of(board).enter(REQUEST, nobody)
+    assert board.mode == "bootloader" and board.port.settings == []
 
 
 def test_board_that_waits_in_its_bootloader_is_not_asked() -> None:

@@ -16,8 +16,11 @@ from fleetflash.agent.protocols.flash_content import difference, filled, trimmed
 from fleetflash.agent.protocols.programmer import Ask, Capabilities, Found, Pace, Progress, Reopen, Target
 from fleetflash.agent.schema import Entry
 
-#: A firmware that was asked gets this long to restart in its bootloader, in seconds.
-REQUEST_SECONDS = 3.0
+#: A firmware that was asked gets this long to restart in its bootloader, in seconds; one that was still starting is
+#: asked again.
+REQUEST_SECONDS = 1.5
+REQUESTS = 3
+TOUCH_SECONDS = 3.0
 #: A board on USB gets this long to be on the bus again, in seconds.
 RETURN_SECONDS = 15.0
 #: Katapult starts the application 0.1 s after *complete*; a board on USB has left the bus soon after, in seconds.
@@ -113,11 +116,12 @@ class KatapultProgrammer:
 
     def _request(self) -> None:
         """Ask the running firmware for its bootloader in every way there is."""
-        self._tell(lambda: self.port.write(katapult.REQUEST))
-        if self._answers_within(REQUEST_SECONDS):
-            return
+        for _ in range(REQUESTS):
+            self._tell(lambda: self.port.write(katapult.REQUEST))
+            if self._answers_within(REQUEST_SECONDS):
+                return
         self._tell(self._touch)
-        if self._answers_within(REQUEST_SECONDS):
+        if self._answers_within(TOUCH_SECONDS):
             return
         raise NoAnswerError(
             f"{self.port.name}: the firmware did not enter Katapult when asked, by the request string and by "
