@@ -124,7 +124,7 @@ def test_board_on_usb_that_does_not_hear_the_string_is_touched(
 ) -> None:
     """1200 bit/s while DTR is released, as Klipper's USB code has it (``src/generic/usb_cdc.c``, check_reboot)."""
     monkeypatch.setattr(katapult, "REQUEST", b"~ nobody knows this ~")
-    monkeypatch.setattr(katapult_programmer, "REQUEST_SECONDS", 1.0)
+    monkeypatch.setattr(katapult_programmer, "REQUESTS", 1)
     board = plug(kind)
     target = on(board, kind)
     flash(target, image(kind, "v2"))
