@@ -15,6 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fleetflash.agent.protocols import wch_isp
 from fleetflash.agent.protocols.errors import (
@@ -367,3 +369,22 @@ def test_option_bytes_that_could_not_be_read_are_never_written() -> None:
     with pytest.raises(ProtocolError):
         isp.unprotect()
     assert WRITE_CONFIG not in port.commands()
+
+
+# Anything
+
+
+@given(st.binary(max_size=300), st.sampled_from(sorted(CALLS)))
+def test_garbage_gives_a_typed_error_and_never_hangs(garbage: bytes, command: int) -> None:
+    port = ScriptedPort(lambda asked, data: garbage if asked == command else None)
+    with pytest.raises(ProtocolError, match=f"{ScriptedPort.name}: {NAMES[command]}"):
+        CALLS[command](identified(port))
+
+
+@given(st.binary(min_size=6, max_size=40), st.sampled_from(sorted(CALLS)))
+def test_whatever_stands_in_a_faultless_frame_gives_a_typed_error_or_is_taken(data: bytes, command: int) -> None:
+    port = ScriptedPort(lambda asked, _: answer(asked, data) if asked == command else None)
+    try:
+        CALLS[command](identified(port))
+    except ProtocolError as error:
+        assert ScriptedPort.name in str(error)
