@@ -16,8 +16,11 @@ from fleetflash.lab.errors import LabError
 from fleetflash.lab.lab import Lab
 from fleetflash.lab.spec import BoardSpec, HostSpec
 
+#: Those that leave their factory with Klipper.
+KLIPPER_KINDS = [kind for kind in KINDS if not kind.startswith("esp")]
 
-@pytest.mark.parametrize("kind", KINDS)
+
+@pytest.mark.parametrize("kind", KLIPPER_KINDS)
 def test_a_board_from_the_factory_runs_its_application(tmp_path: Path, kind: str) -> None:
     content = KINDS[kind].factory("v9.8.7")
     board = BoardProcess(kind, tmp_path, flash=content)
@@ -39,7 +42,7 @@ def test_a_board_from_the_factory_runs_its_application(tmp_path: Path, kind: str
         board.stop()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KLIPPER_KINDS)
 def test_its_image_names_its_chip_and_version(kind: str) -> None:
     image = parse_image(KINDS[kind].factory("v9.8.7"), "flash.bin")
     assert image.dictionary is not None

@@ -18,6 +18,8 @@ RANKS = (
 )
 #: The modules of the agent that the controller shares.
 SHARED = ("fleetflash.agent.schema", "fleetflash.agent.wire", "fleetflash.agent.port", "fleetflash.agent.protocols")
+#: The one module of the controller that opens ports of its own computer, as the agent does those of a host.
+BENCH = "fleetflash.link.bench"
 LAB_MAY_USE = {"boards", "firmware"}
 #: Folders beside the package whose modules import each other by these names.
 FOLDERS = ("deploys", "roles")
@@ -41,7 +43,8 @@ def violation(importer: str, imported: str) -> str | None:
     if source == "lab":
         return None if target in LAB_MAY_USE else "the lab uses only boards and firmware"
     if target == "agent":
-        shared = any(imported == name or imported.startswith(f"{name}.") for name in SHARED)
+        allowed = (*SHARED, "fleetflash.agent.ports") if importer == BENCH else SHARED
+        shared = any(imported == name or imported.startswith(f"{name}.") for name in allowed)
         return None if shared else "the controller shares only schema, wire, port and protocols with the agent"
     if target == "lab":
         return None if source == "cli" else "only the command line uses the lab"
