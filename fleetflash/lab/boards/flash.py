@@ -43,6 +43,10 @@ class CodeFlash:
         if found < size:
             os.pwrite(self._fd, bytes([ERASED]) * (size - found), found)
 
+    def close(self) -> None:
+        """Let another board have the file."""
+        os.close(self._fd)
+
     def read(self, address: int = 0, length: int | None = None) -> bytes:
         return os.pread(self._fd, self.size if length is None else length, address)
 
