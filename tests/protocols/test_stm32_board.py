@@ -607,3 +607,13 @@ def test_stm32flash_without_parity_gets_nowhere(plug: Plug) -> None:
     time.sleep(0.03)
     result = board.run("stm32flash", "-m", "8n1", str(board.tty))
     assert result.returncode != 0
+
+
+@needs_stm32flash
+def test_a_board_that_nobody_told_the_parity_believes_everything(plug: Plug) -> None:
+    """Without the shim: the terminal carries none."""
+    board = plug("--bootloader", flash=f103())
+    time.sleep(0.03)
+    result = board.run("stm32flash", "-m", "8n1", str(board.tty), shim=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "0x0410" in result.stdout

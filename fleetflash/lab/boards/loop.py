@@ -59,7 +59,8 @@ class Loop:
             # What fell due while select slept comes before the bytes that have just arrived.
             if ready:
                 self._run_timers()
-            for fd in sorted(ready, key=list(self._readers).index):
+            # A timer, or the reader before, may have closed a descriptor that was ready.
+            for fd in [fd for fd in self._readers if fd in ready]:
                 if callback := self._readers.get(fd):
                     callback()
 
