@@ -208,8 +208,6 @@ def _plan_board(
             f"({facts.firmware.version or 'unknown'}); register it (fleetflash artifact add IMAGE --chip "
             f"{target.name} --name {board.firmware} --label factory) or set accept_no_way_back = True for this board"
         )
-    if way_back is not None and (reason := _shape(way_back, board)):
-        return refuse(f"way back: {reason}")
     pace = PROGRAMMERS[board.programmer].pace
     trip = LOCAL_ROUND_TRIP if board.placement == "host" else LOCAL_ROUND_TRIP + round_trip
     plan = dataclasses.replace(plan, seconds=round(pace.seconds(wanted.size, trip), 1))
@@ -248,9 +246,9 @@ def find_way_back(
     """Return the best known-good image and what makes it good.
 
     In this order: the image that the board runs (by version, build and constants), the one that a transaction committed
-    on this board, a registered factory image.
+    on this board, a registered factory image. Only images for the place where the board's application begins count.
     """
-    fitting = [artifact for artifact in artifacts if artifact.chip == target.name]
+    fitting = [artifact for artifact in artifacts if artifact.chip == target.name and not _shape(artifact, board)]
     ledger = facts.ledger.image_sha256 if facts.ledger else ""
     running = [a for a in fitting if a.klipper and runs(facts.firmware, a.klipper)]
     running.sort(key=lambda a: (a.files[0].sha256 != ledger, a.id))

@@ -324,6 +324,15 @@ def test_image_for_another_place_in_the_flash_is_refused(offset: int) -> None:
     assert f"offset {offset:#x}" in refused.reason and "begins at 0x2000" in refused.reason
 
 
+def test_way_back_is_for_the_place_where_the_application_begins() -> None:
+    """The same version of a neighbour with the same chip, behind another bootloader, is none."""
+    wanted, elsewhere = behind_katapult("v2"), behind_katapult("v1", 0x7000)
+    found = only(plan(seen_stm32(), board(**STM32), artifacts=(wanted, elsewhere, behind_katapult("v1"))))
+    assert found.way_back == behind_katapult("v1")
+    refused = only(plan(seen_stm32(), board(**STM32), artifacts=(wanted, elsewhere)))
+    assert refused.action is Action.REFUSE and "no way back" in refused.reason
+
+
 def test_boot_section_of_an_avr_is_not_the_applications() -> None:
     avr = [version.model_copy(update={"chip": "atmega328p"}) for version in (OLD, NEW)]
     seen = snapshot(facts(firmware=firmware(MCU="atmega328p")))
