@@ -38,10 +38,10 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 
 unit: $(VENV)/.ready
-	$(BIN)/pytest tests/unit tests/protocols
+	$(BIN)/pytest -n 4 tests/unit tests/protocols
 
 lab: $(VENV)/.ready
-	$(SUDO) $(BIN)/pytest tests/lab
+	$(SUDO) $(BIN)/pytest -n 2 --dist loadfile tests/lab
 
 $(VENV)/.ready: pyproject.toml | system
 	@echo "Installing into $(VENV): fleetflash, its Python packages and the tools of its tests"
