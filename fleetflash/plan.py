@@ -201,8 +201,9 @@ def _plan_board(
     way_back, kind = find_way_back(facts, target, board, catalogue.artifacts)
     # A chip that is said to be protected can't be read.
     backup = PROGRAMMERS[board.programmer].backup(protected=board.unprotect, known_good=way_back is not None)
-    plan = dataclasses.replace(plan, way_back=way_back, way_back_kind=kind, backup=backup)
-    if way_back is None and not board.accept_no_way_back:
+    reads = way_back is None and backup == "read-back"
+    plan = dataclasses.replace(plan, way_back=way_back, way_back_kind="read-back" if reads else kind, backup=backup)
+    if way_back is None and not reads and not board.accept_no_way_back:
         return refuse(
             f"no way back: {_reading(board, target)}no known-good image is registered for what it runs "
             f"({facts.firmware.version or 'unknown'}); register it (fleetflash artifact add IMAGE --chip "
@@ -210,7 +211,10 @@ def _plan_board(
         )
     pace = PROGRAMMERS[board.programmer].pace
     trip = LOCAL_ROUND_TRIP if board.placement == "host" else LOCAL_ROUND_TRIP + round_trip
-    plan = dataclasses.replace(plan, seconds=round(pace.seconds(wanted.size, trip), 1))
+    seconds = pace.seconds(wanted.size, trip)
+    if reads:
+        seconds += pace.reading(_room(target, board), LOCAL_ROUND_TRIP)
+    plan = dataclasses.replace(plan, seconds=round(seconds, 1))
     if board.entry == "button" and not desired.attended:
         return dataclasses.replace(
             plan,
@@ -218,6 +222,11 @@ def _plan_board(
             reason="its bootloader needs a person at the button; run with --data attended=true when somebody is there",
         )
     return dataclasses.replace(plan, action=Action.FLASH)
+
+
+def _room(target: Chip, board: Board) -> int:
+    """Return how many bytes the board's application may have."""
+    return target.flash_bytes - target.boot_bytes - board.flash_offset
 
 
 def is_current(facts: BoardFacts, wanted: Artifact) -> bool:
@@ -455,7 +464,7 @@ def _board_transaction(plan: BoardPlan, by_path: str) -> BoardTransaction:
         device=plan.device,
         chip=target.name,
         chip_ids=list(target.bootloader_ids(board.programmer)),
-        flash_size=target.flash_bytes - target.boot_bytes - board.flash_offset,
+        flash_size=_room(target, board),
         programmer=board.programmer,
         entry=Entry(board.entry, board.wiring, board.gesture, board.hands_seconds),
         expected=plan.running,
@@ -469,6 +478,7 @@ def _board_transaction(plan: BoardPlan, by_path: str) -> BoardTransaction:
         flash_base=target.flash_bases[0],
         flash_offset=board.flash_offset,
         by_path=by_path,
+        read_back=plan.way_back_kind == "read-back",
     )
 
 

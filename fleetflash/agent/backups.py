@@ -11,7 +11,7 @@ import hashlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional
+from typing import List
 
 from fleetflash.agent import disk
 from fleetflash.agent.schema import BoardTransaction, Firmware, Image, SchemaError, from_json, to_json
@@ -78,21 +78,6 @@ class Backups:
             except SchemaError:
                 continue
         return found
-
-    def usable(self, board: BoardTransaction, uid: str) -> Optional[Image]:
-        """Return the newest backup of this very board whose bytes are on the disk unharmed, if there is one.
-
-        Without a unique id on both sides nobody can say that it is this board's, so there is none.
-        """
-        for backup in self.of(board.name):
-            if not uid or backup.uid != uid or backup.chip != board.chip or backup.flash_offset != board.flash_offset:
-                continue
-            try:
-                self.store.read_image(backup.image.sha256)
-            except (StoreError, OSError):
-                continue
-            return backup.image
-        return None
 
     def _path(self, board: str) -> Path:
         return self.store.root / "backups" / f"{board}.json"

@@ -174,6 +174,10 @@ class Session:
             self.programmer.unprotect(self.board.entry, ask)
             self.check_identity()
 
+    def read(self, progress: Callable[[str], Progress]) -> bytes:
+        """Return the application's flash, for a backup."""
+        return self.programmer.read(progress("back up"))
+
     def write(self, image: bytes, progress: Callable[[str], Progress]) -> None:
         """Erase, program and verify. ``progress`` gives a callback for each phase."""
         if len(image) > self.board.flash_size:

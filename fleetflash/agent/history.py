@@ -3,6 +3,7 @@
 from typing import Any, Dict, List, Set
 
 from fleetflash.agent.moment import elapsed
+from fleetflash.agent.schema import Image, from_json
 
 Entries = List[Dict[str, Any]]
 
@@ -45,6 +46,11 @@ def failures(entries: Entries) -> Dict[str, str]:
 def uids(entries: Entries) -> Dict[str, str]:
     """Return the unique id that each written board had."""
     return {str(entry["board"]): str(entry.get("uid", "")) for entry in entries if entry["step"] == "writing"}
+
+
+def backed_up(entries: Entries) -> Dict[str, Image]:
+    """Return what was read back from boards before they were erased."""
+    return {str(entry["board"]): from_json(Image, entry["image"]) for entry in entries if entry["step"] == "backed-up"}
 
 
 def troubles(entries: Entries) -> List[str]:

@@ -213,7 +213,9 @@ class BoardTransaction:
     ``flash_base`` is the absolute address of the chip's flash, ``flash_offset`` where in it the application belongs,
     and ``flash_size`` how many bytes it may have there. ``by_path`` leads to the port when its own name is gone.
     ``expected`` is what the plan saw: the agent refuses when the board has changed since. ``uid`` is empty while the
-    board has not been met before. ``way_back`` is ``None`` only when the user accepted that there is none.
+    board has not been met before. ``read_back``: no known-good image is at hand, so what the board runs is read before
+    the first erase and is its way back. ``way_back`` is ``None`` only then, or when the user accepted that there is
+    none.
     """
 
     name: str
@@ -235,6 +237,7 @@ class BoardTransaction:
     flash_base: int = 0
     flash_offset: int = 0
     by_path: str = ""
+    read_back: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """All boards of one Klipper host, written while Klipper is stopped once, with a way back from every step.
 
 The order never changes: check what the plan saw → raise the guard → look once more whether it prints → stop Klipper →
-per board: bootloader, identity, journal, erase, program, verify, reset → take back what failed → start Klipper → check
-what really runs → take back what does not → commit. A death anywhere leaves the rest to ``settle``.
+per board: bootloader, identity, backup, journal, erase, program, verify, reset → take back what failed → start Klipper
+→ check what really runs → take back what does not → commit. A death anywhere leaves the rest to ``settle``.
 """
 
 import sys
@@ -11,14 +11,24 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Set
 
 from fleetflash.agent import guard, klippy, preconditions, systemd
-from fleetflash.agent.board import BoardOnPort, OpenPort, WrongFirmwareError, differences
+from fleetflash.agent.backups import Backups
+from fleetflash.agent.board import BoardOnPort, OpenPort, Session, WrongFirmwareError, differences
 from fleetflash.agent.events import EventWriter, path_for
-from fleetflash.agent.history import downtime, failures, restored_boards, troubles, uids, unsettled, verified_boards
+from fleetflash.agent.history import (
+    backed_up,
+    downtime,
+    failures,
+    restored_boards,
+    troubles,
+    uids,
+    unsettled,
+    verified_boards,
+)
 from fleetflash.agent.lease import LeaseError, lend_port
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols.errors import ProtocolError, WrongChipError
 from fleetflash.agent.protocols.programmer import Ask, Progress
-from fleetflash.agent.schema import BoardTransaction, Image, LedgerEntry, Transaction
+from fleetflash.agent.schema import BoardTransaction, Image, LedgerEntry, Transaction, to_json
 from fleetflash.agent.service import KlipperService
 from fleetflash.agent.store import Store, StoreError
 
@@ -33,7 +43,7 @@ RESTORE_PAUSE = 2.0
 #: What the ledger says of a board from its first erased byte until its next commit or restore.
 UNFINISHED = "unfinished"
 #: Without these in the journal nothing may go on; of all others the work is worth more than the record.
-ESSENTIAL_STEPS = ("begin", "guarded", "writing", "committed")
+ESSENTIAL_STEPS = ("begin", "guarded", "backed-up", "writing", "committed")
 
 
 class Runner:
@@ -150,6 +160,8 @@ class Runner:
         started = time.monotonic()
         self._log("entering", board=name)
         with board.in_bootloader(self._ask(name), board.board.uid) as session:
+            if board.board.read_back:
+                self._back_up(session)
             self._log("writing", board=name, uid=session.uid, sha256=image.sha256)
             self._record(board.board, None, session.uid)
             session.unprotect_if_asked(self._ask(name))
@@ -160,6 +172,14 @@ class Runner:
             self._log("verified", board=name, sha256=image.sha256)
             session.programmer.reset()
         self.results[name]["seconds"] = round(time.monotonic() - started, 2)
+
+    def _back_up(self, session: Session) -> None:
+        """Read what the board runs: nothing else could bring it back."""
+        board = session.board
+        self._log("reading", board=board.name)
+        data = session.read(self._progress(board.name))
+        found = Backups(self.store).add(board, data, board.expected, session.uid, self.transaction.id)
+        self._log("backed-up", board=board.name, image=to_json(found))
 
     def _start_and_check(self, names: Set[str], alone: bool) -> Dict[str, str]:
         """Start Klipper as it was; return, of the boards ``names``, those that don't run what was written.
@@ -241,7 +261,7 @@ class Runner:
                     break  # nothing of this changes by itself
                 time.sleep(RESTORE_PAUSE)
             else:
-                self._record(self.boards[name].board, self.boards[name].board.way_back, self._uid(name))
+                self._record(self.boards[name].board, self._way_back(name), self._uid(name))
                 self._log("restored", board=name)
                 self.results[name].update(result=RESTORED, detail=reason or "taken back with its neighbours")
                 return True
@@ -251,7 +271,8 @@ class Runner:
         return False
 
     def _write_way_back(self, board: BoardOnPort) -> None:
-        name, way_back = board.board.name, board.board.way_back
+        name = board.board.name
+        way_back = self._way_back(name)
         if way_back is None:
             raise StoreError(f"{name}: no way back was recorded for this board")
         # The very board that was half written, not whichever has its port now.
@@ -260,6 +281,10 @@ class Runner:
             session.write(self.store.read_image(way_back.sha256), self._progress(name))
             session.programmer.reset()
         board.check_runs(way_back)
+
+    def _way_back(self, name: str) -> Optional[Image]:
+        """The image that the plan named, or the one that was read before the board was erased."""
+        return self.boards[name].board.way_back or backed_up(self.journal.read()).get(name)
 
     def _leave_bootloaders(self) -> None:
         """A board that was brought into its bootloader and not written must not be left there."""
@@ -318,7 +343,7 @@ class Runner:
 
     def _record(self, board: BoardTransaction, image: Optional[Image], uid: str) -> None:
         """Write a board's ledger entry; without an image it says unfinished, and names the way back."""
-        known_good = image or board.way_back
+        known_good = image or self._way_back(board.name)
         entry = LedgerEntry(
             artifact=known_good.artifact if known_good else "",
             image_sha256=image.sha256 if image else UNFINISHED,

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -78,10 +79,11 @@ class Bench(Fleet):
             }
         return described
 
-    def flash(self, version: str, **board: Any) -> Run:
-        data = self.inventory["printer-1"]
-        changed = {name: {**fields, "firmware_version": version, **board} for name, fields in data["boards"].items()}
-        return self.pyinfra(self.write_inventory(printer_1={"boards": changed}))
+    def flash(self, version: str, *names: str, store: str = "", **board: Any) -> Run:
+        """Flash the boards ``names``, by default all."""
+        described = self.inventory["printer-1"]["boards"]
+        changed = {name: {**described[name], "firmware_version": version, **board} for name in names or described}
+        return self.pyinfra(self.write_inventory(printer_1={"boards": changed}), store=store)
 
     def versions(self) -> dict[str, str]:
         host = self.lab.host("printer-1")
@@ -96,7 +98,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         BoardSpec(name, mcu="mcu" if name == "main" else name, kind=kind.kind, uid=kind.uid)
         for name, kind in BOARDS.items()
     )
-    name, subnet = os.environ.get("FLEETFLASH_TEST_BENCH", "test-bench=10.79.0").split("=")
+    name, subnet = os.environ.get("FLEETFLASH_TEST_BENCH", "test-bench=10.75.0").split("=")
     with Lab.up(name, (HostSpec("printer-1", boards),), subnet, wait_klippy=90.0) as lab:
         yield Bench(lab, tmp_path_factory.mktemp("bench"))
     assert leftovers(lab.layout) == []
@@ -147,3 +149,27 @@ def test_boards_that_fail_in_the_middle_are_taken_back_and_the_others_stay(bench
         **dict.fromkeys(BOARDS, wanted),
         **{name: before[name] for name in ("main", "old", "usb")},
     }
+
+
+@pytest.mark.lab
+def test_boards_whose_firmware_nobody_has_are_read_before_they_are_erased(bench: Bench, tmp_path: Path) -> None:
+    host = bench.lab.host("printer-1")
+    before = bench.versions()
+    wanted = FACTORY if WANTED in before.values() else WANTED
+    store = str(tmp_path / "store")
+    for name in ("main", "old"):
+        image = str(bench.directory / f"{name}-{wanted}.bin")
+        added = bench.fleetflash(
+            "artifact", "add", image, "--chip", BOARDS[name].chip, "--name", name, "--store", store
+        )
+        assert added.code == 0, added.output
+    host.run("sudo rm -rf /var/lib/fleetflash/boards", check=True)
+    held = content(bench, "main")
+    host.board("main").control.ask("fault", kind="drop", command="program", byte=5000, count=1)
+    run = bench.flash(wanted, "main", "old", store=store)
+    assert run.code == 1, run.output
+    assert run.line("printer-1/main: restored") and run.line("printer-1", "old", "flashed")
+    assert content(bench, "main") == held
+    assert bench.versions() == {**before, "old": wanted}
+    backups = host.run("ls /var/lib/fleetflash/backups", check=True).stdout.split()
+    assert backups == ["main.json", "old.json"]

@@ -46,7 +46,8 @@ def test_backup_is_an_image_like_every_other_and_only_roots(backups: Backups) ->
     assert (image.size, image.version, image.build_versions, image.klipper) == (12, "v1", "gcc 12", True)
     assert image.constants == RUNNING.constants
     assert stat.S_IMODE(backups.store.image(image.sha256).stat().st_mode) == 0o600
-    assert backups.usable(board(), UID) == image
+    (kept,) = backups.of(board().name)
+    assert (kept.image, kept.uid) == (image, UID)
 
 
 def test_board_that_said_nothing_is_not_asked_when_it_is_taken_back(backups: Backups) -> None:
@@ -58,36 +59,6 @@ def test_empty_flash_is_no_way_back(backups: Backups) -> None:
     with pytest.raises(StoreError, match="toolhead: its flash is empty"):
         backups.add(board(), b"", RUNNING, UID, "t-1")
     assert backups.of("toolhead") == []
-
-
-@pytest.mark.parametrize(
-    ("other", "uid"),
-    [
-        ({}, "ffffffff"),
-        ({}, ""),
-        ({"chip": "stm32f103xc"}, UID),
-        ({"flash_offset": 0x7000}, UID),
-        ({"name": "mainboard"}, UID),
-    ],
-)
-def test_backup_goes_back_to_the_board_that_it_was_read_from_only(
-    backups: Backups, other: dict[str, Any], uid: str
-) -> None:
-    backups.add(board(), b"old firmware", RUNNING, UID, "t-1")
-    assert backups.usable(board(**other), uid) is None
-
-
-def test_board_without_a_unique_id_has_no_backup_that_a_later_run_may_use(backups: Backups) -> None:
-    backups.add(board(), b"old firmware", RUNNING, "", "t-1")
-    assert backups.usable(board(), "") is None
-
-
-def test_damaged_backup_is_passed_over_for_the_one_before(backups: Backups) -> None:
-    first = backups.add(board(), b"first", RUNNING, UID, "t-1")
-    second = backups.add(board(), b"second", RUNNING, UID, "t-2")
-    assert backups.usable(board(), UID) == second
-    backups.store.image(second.sha256).write_bytes(b"secon")
-    assert backups.usable(board(), UID) == first
 
 
 def test_newest_backups_survive_a_cleaning_and_the_oldest_do_not(backups: Backups) -> None:
@@ -106,4 +77,4 @@ def test_what_is_not_a_list_of_backups_is_none(backups: Backups) -> None:
     path = backups.store.root / "backups/toolhead.json"
     for damaged in ("{}", "[{}]", "[", '[{"image": 1}]'):
         path.write_text(damaged)
-        assert backups.of("toolhead") == [] and backups.usable(board(), UID) is None
+        assert backups.of("toolhead") == []

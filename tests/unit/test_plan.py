@@ -329,8 +329,23 @@ def test_way_back_is_for_the_place_where_the_application_begins() -> None:
     wanted, elsewhere = behind_katapult("v2"), behind_katapult("v1", 0x7000)
     found = only(plan(seen_stm32(), board(**STM32), artifacts=(wanted, elsewhere, behind_katapult("v1"))))
     assert found.way_back == behind_katapult("v1")
-    refused = only(plan(seen_stm32(), board(**STM32), artifacts=(wanted, elsewhere)))
-    assert refused.action is Action.REFUSE and "no way back" in refused.reason
+    read_back = only(plan(seen_stm32(), board(**STM32), artifacts=(wanted, elsewhere)))
+    assert read_back.way_back is None and read_back.way_back_kind == "read-back"
+
+
+def test_board_that_can_be_read_is_flashed_without_a_registered_way_back_unless_it_is_protected() -> None:
+    wanted = behind_katapult("v2")
+    found = plan(seen_stm32(), board(**STM32), artifacts=(wanted,))
+    assert found.transaction is not None
+    (described,) = found.transaction.boards
+    assert described.read_back and described.way_back is None
+    known = plan(seen_stm32(), board(**STM32), artifacts=(wanted, behind_katapult("v1"))).transaction
+    assert known is not None and not known.boards[0].read_back
+    # Reading the whole flash takes its time.
+    with_reading, without = only(found).seconds, known.restore_seconds
+    assert with_reading is not None and with_reading > without
+    protected = only(plan(seen_stm32(), board(**STM32, unprotect=True), artifacts=(wanted,)))
+    assert protected.action is Action.REFUSE and "no way back" in protected.reason
 
 
 def test_boot_section_of_an_avr_is_not_the_applications() -> None:

@@ -402,6 +402,32 @@ def test_board_without_a_way_back_is_latched_at_once(host_with: MakeHost) -> Non
     assert host.journal("restore-failed") == ["restore-failed a"] and host.steps.count(("erase", "a")) == 1
 
 
+def test_what_was_read_before_the_first_erase_is_the_way_back(host_with: MakeHost) -> None:
+    host = host_with("a")
+    host.faults["verify", "a"] = [VerifyError("differs")]
+    assert host.run(host.transaction(way_back=None, read_back=True)) == "restored"
+    assert host.steps.index(("read", "a")) < host.steps.index(("erase", "a"))
+    assert host.boards["a"].flash == content(OLD, "a") and host.results() == {"a": "restored"}
+    assert host.journal("backed-up", "writing", "restored") == ["backed-up a", "writing a", "restored a"]
+    ledger = host.store.ledger("a")
+    assert ledger is not None and ledger.image_sha256 == image(OLD, "a").sha256
+    assert host.store.read_image(ledger.image_sha256) == content(OLD, "a")
+
+
+def test_board_with_a_known_way_back_is_not_read(host_with: MakeHost) -> None:
+    host = host_with("a")
+    host.run(host.transaction())
+    assert ("read", "a") not in host.steps
+
+
+@pytest.mark.parametrize("fault", [ProtocolError("no answer"), OSError(28, "No space left on device")])
+def test_board_that_can_not_be_read_is_not_erased(host_with: MakeHost, fault: Exception) -> None:
+    host = host_with("a")
+    host.faults["read", "a"] = [fault]
+    assert host.run(host.transaction(way_back=None, read_back=True)) == "failed"
+    assert ("erase", "a") not in host.steps and host.boards["a"].version == OLD and host.active
+
+
 def test_only_the_very_board_that_was_written_is_restored(host_with: MakeHost) -> None:
     """The plan did not know its unique id, but the journal does: another board at that port is left alone."""
     host = host_with("a")

@@ -38,7 +38,13 @@ def compatible_first_board_is_not_entered(host: FakeHost) -> Transaction:
     return host.transaction("compatible")
 
 
+def way_back_is_read_from_the_boards(host: FakeHost) -> Transaction:
+    host.faults["verify", "b"] = [VerifyError("differs")]
+    return host.transaction("compatible", way_back=None, read_back=True)
+
+
 PLAYS: list[Play] = [
+    way_back_is_read_from_the_boards,
     all_well,
     klipper_stopped,
     exact_second_board_fails,

@@ -84,6 +84,10 @@ class FakeProgrammer:
     def unprotect(self, entry: Entry, ask: object) -> None:
         self.board.protected, self.board.flash = False, b""
 
+    def read(self, progress: Callable[[int, int], None]) -> bytes:
+        self.tick("read", self.board.name)
+        return self.board.flash
+
     def write(self, data: bytes, progress: Callable[[int, int], None]) -> None:
         if self.board.protected:
             raise ProtectedError("protected")

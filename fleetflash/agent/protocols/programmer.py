@@ -39,6 +39,11 @@ class Pace:
         line = 2 * steps * (self.chunk + self.overhead) * self.bits / self.baudrate
         return self.fixed + line + steps * self.busy + 2 * steps * self.trips * round_trip
 
+    def reading(self, size: int, round_trip: float) -> float:
+        """Estimate how long it takes to read ``size`` bytes."""
+        steps = -(-size // self.chunk)
+        return steps * (self.chunk + self.overhead) * self.bits / self.baudrate + steps * self.trips * round_trip
+
 
 @dataclass(frozen=True)
 class Capabilities:
