@@ -5,14 +5,12 @@ The board is a process that shares no code with the programmers.
 
 import hashlib
 import time
-from pathlib import Path
 from typing import Any
 
 from board_process import DTR, PARENB, PARODD, RTS, TCSETS, TIOCMGET, TIOCMSET, BoardProcess
 
 from fleetflash.agent.board import BoardOnPort
 from fleetflash.agent.ports import SerialPort
-from fleetflash.agent.protocols import klipper
 from fleetflash.agent.schema import BoardTransaction, Entry, Firmware, Image
 
 PARITY_FLAGS = {"N": 0, "E": PARENB, "O": PARENB | PARODD}
@@ -92,24 +90,6 @@ def running(board: BoardOnPort) -> str:
     return board.identify(250000).version
 
 
-def erased(path: Path, start: int, end: int) -> bool:
-    return set(path.read_bytes()[start:end]) <= {0xFF}
-
-
 def settle() -> None:
     """A board that was plugged in needs a moment to start."""
     time.sleep(0.05)
-
-
-__all__ = [
-    "backup",
-    "described",
-    "erased",
-    "flash",
-    "ignore",
-    "klipper",
-    "nobody",
-    "open_port",
-    "running",
-    "settle",
-]

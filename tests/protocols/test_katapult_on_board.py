@@ -26,7 +26,7 @@ MCUS = {UART: "stm32f103xe", USB: "stm32f446xx", RP2040: "rp2040"}
 Plug = Callable[..., BoardProcess]
 
 
-def image(kind: str, version: str, size: int = 6 * KIB + 20) -> bytes:
+def image(kind: str, version: str, size: int = 4 * KIB + 20) -> bytes:
     return build_image(version, mcu=MCUS[kind], base=BASES[kind] + OFFSETS[kind], size=size)
 
 

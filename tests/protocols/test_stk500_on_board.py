@@ -26,7 +26,7 @@ SIZES = {SMALL: 32 * KIB - 512, MEGA: 248 * KIB}
 Plug = Callable[..., BoardProcess]
 
 
-def image(kind: str, version: str, size: int = 6 * KIB + 20) -> bytes:
+def image(kind: str, version: str, size: int = 4 * KIB + 20) -> bytes:
     return build_image(version, mcu=kind, size=size)
 
 
