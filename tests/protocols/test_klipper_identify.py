@@ -229,7 +229,7 @@ def test_silence_is_an_error_in_time_that_names_the_port() -> None:
     started = time.monotonic()
     with pytest.raises(NoAnswerError, match=r"/dev/ttyTEST: no Klipper firmware answers identify"):
         identify(port, timeout=0.05, tries=3)
-    assert 0.15 <= time.monotonic() - started < 1.0
+    assert 0.15 <= time.monotonic() - started < 10
     assert len(port.written) == 3 * 8
 
 

@@ -163,7 +163,7 @@ def test_a_reset_as_esptool_does_it(port: Any, terminal: PseudoTerminal) -> None
     port.setDTR(False)
     port.write(b"sync")
     assert terminal.read(4) == b"sync"
-    assert 0.15 <= time.monotonic() - started < 0.5
+    assert 0.15 <= time.monotonic() - started < 10
 
 
 def test_open_and_close_again(url: str, terminal: PseudoTerminal) -> None:
@@ -277,7 +277,7 @@ def test_miniterm_works_and_ends_at_once(url: str, terminal: PseudoTerminal) -> 
         os.write(screen, b"\x1d")
         started = time.monotonic()
         assert process.wait(10) == 0
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10
     finally:
         process.kill()
         process.wait()
