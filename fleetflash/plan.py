@@ -172,6 +172,9 @@ def _plan_board(
     round_trip: float,
 ) -> BoardPlan:
     facts = observed.boards[board.name]
+    if board.uid and facts.ledger and facts.ledger.uid not in ("", board.uid):
+        # The board was replaced: what is known of the former one says nothing of this.
+        facts = dataclasses.replace(facts, ledger=None)
     plan = BoardPlan(board.name, Action.REFUSE, board=board, device=facts.device, running=facts.firmware)
 
     def refuse(reason: str) -> BoardPlan:
@@ -201,7 +204,7 @@ def _plan_board(
     way_back, kind = find_way_back(facts, target, board, catalogue.artifacts)
     # A chip that is said to be protected can't be read.
     backup = PROGRAMMERS[board.programmer].backup(protected=board.unprotect, known_good=way_back is not None)
-    reads = way_back is None and backup == "read-back"
+    reads = way_back is None and backup == "read-back" and not board.accept_no_way_back
     plan = dataclasses.replace(plan, way_back=way_back, way_back_kind="read-back" if reads else kind, backup=backup)
     if way_back is None and not reads and not board.accept_no_way_back:
         return refuse(
@@ -300,11 +303,6 @@ def _chip_problem(board: Board, target: Chip, facts: BoardFacts) -> str:
         return (
             f"the board on {facts.device} runs firmware for {mcu}, but the inventory says {target.name}; "
             "correct the board's chip or port"
-        )
-    if board.uid and facts.ledger and facts.ledger.uid and facts.ledger.uid != board.uid:
-        return (
-            f"the inventory expects unique id {board.uid}, but the board last flashed here had {facts.ledger.uid}; "
-            "correct uid in the inventory if the board was replaced"
         )
     return ""
 

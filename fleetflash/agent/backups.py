@@ -50,7 +50,9 @@ class Backups:
         ``StoreError`` when nothing was read, or when the disk holds something else than what was written.
         """
         if not data:
-            raise StoreError(f"{board.name}: its flash is empty, so there is nothing to go back to")
+            raise StoreError(
+                f"{board.name}: its flash is empty, so there is nothing to go back to; set accept_no_way_back = True"
+            )
         sha256 = hashlib.sha256(data).hexdigest()
         image = Image(
             artifact="",
@@ -78,6 +80,17 @@ class Backups:
             except SchemaError:
                 continue
         return found
+
+    def before_unfinished(self, board: BoardTransaction, uid: str) -> Image:
+        """Return what was read from a board before the write that was interrupted; raises ``StoreError``."""
+        for backup in self.of(board.name):
+            if (backup.chip, backup.flash_offset, backup.uid) == (board.chip, board.flash_offset, uid):
+                self.store.read_image(backup.image.sha256)
+                return backup.image
+        raise StoreError(
+            f"{board.name}: an earlier write was interrupted, so what it holds now is no way back; register a "
+            "known-good image, or set accept_no_way_back = True"
+        )
 
     def _path(self, board: str) -> Path:
         return self.store.root / "backups" / f"{board}.json"

@@ -18,6 +18,8 @@ from fleetflash.agent.schema import UNIT, Transaction
 
 RUN = Path("/run/fleetflash")
 BUSY = RUN / "busy"
+#: How long a board whose port is gone is tried, in seconds: four attempts, each with its wait for the port.
+RESTORE_SECONDS = 140.0
 #: There while Klipper is stopped by a transaction, and not by somebody else.
 STOPPED = RUN / "stopped"
 SETTLE_UNIT = Path("/etc/systemd/system/fleetflash-settle.service")
@@ -149,4 +151,5 @@ def _command(agent: Path, *arguments: str) -> List[str]:
 
 
 def _settle_timeout(transaction: Transaction) -> float:
-    return max(300.0, 5 * transaction.restore_seconds + 60.0)
+    absent = RESTORE_SECONDS * len(transaction.boards)
+    return max(300.0, 5 * transaction.restore_seconds + absent + 60.0)

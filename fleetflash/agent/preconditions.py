@@ -16,7 +16,7 @@ class RefusalError(Exception):
 
 
 def check_host(transaction: Transaction, store: Store) -> None:
-    """Raise ``RefusalError`` when service, ports, images or unique ids are not those of the plan."""
+    """Raise ``RefusalError`` when service, ports or images are not those of the plan."""
     facts = systemd.show(transaction.service, ["ActiveState", "MainPID"])
     active = facts.get("ActiveState") in systemd.ACTIVE_STATES
     if active != transaction.was_active:
@@ -26,9 +26,6 @@ def check_host(transaction: Transaction, store: Store) -> None:
     for board in transaction.boards:
         _check_port(board, ports, int(facts.get("MainPID") or 0))
         _check_images(board, store)
-        ledger = store.ledger(board.name)
-        if ledger and ledger.uid and board.uid and ledger.uid != board.uid:
-            raise RefusalError(f"{board.name}: the ledger knows unique id {ledger.uid}, the plan says {board.uid}")
 
 
 def check_printer(transaction: Transaction) -> None:

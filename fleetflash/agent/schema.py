@@ -41,13 +41,18 @@ class Entry:
 
 @dataclass(frozen=True)
 class Probe:
-    """A board that a snapshot looks for. ``quiet``: seconds of silence that it needs after its port was opened."""
+    """A board that a snapshot looks for.
+
+    ``quiet``: seconds of silence that it needs after its port was opened, since that resets it. ``moves``: whether it
+    has another by-id name in its bootloader.
+    """
 
     name: str
     port: str
     klippy_mcu: Optional[str] = None
     baud: int = 250000
     quiet: float = 0.0
+    moves: bool = False
 
 
 @dataclass(frozen=True)

@@ -142,8 +142,15 @@ def _board(
         candidates=found,
         firmware=_firmware(probe, device, ports, service, status, writing),
         ledger=store.ledger(probe.name),
-        klippy_device=os.path.realpath(section) if section.startswith("/dev/") else "",
+        klippy_device=_klippy_device(probe, section),
     )
+
+
+def _klippy_device(probe: Probe, serial: str) -> str:
+    """Return the device behind klippy's name of a port; empty when that name means nothing now."""
+    if not serial.startswith("/dev/") or (probe.moves and not os.path.exists(serial)):
+        return ""
+    return os.path.realpath(serial)
 
 
 def _firmware(
@@ -163,6 +170,8 @@ def _firmware(
     held = [holder for port in ports if port.device == device for holder in port.holders]
     if held:
         return Firmware(source="unasked", error=f"{device} is held by process {held[0].pid} ({held[0].command})")
+    if probe.quiet and status is not None and status.prints:
+        return Firmware(source="unasked", error=f"opening {device} would reset its board while the printer prints")
     if writing:
         return Firmware(source="unasked", error=f"a transaction is running and may open {device} at any moment")
     if service.active in systemd.ACTIVE_STATES and service.klippy not in ("error", "shutdown", "ready"):

@@ -163,7 +163,7 @@ class Runner:
             if board.board.read_back:
                 self._back_up(session)
             self._log("writing", board=name, uid=session.uid, sha256=image.sha256)
-            self._record(board.board, None, session.uid)
+            self._record(board.board, None, session.uid or board.board.uid)
             session.unprotect_if_asked(self._ask(name))
             if board.board.placement == "controller":
                 lend_port(session, self.transaction.id, image, self.events)
@@ -174,11 +174,18 @@ class Runner:
         self.results[name]["seconds"] = round(time.monotonic() - started, 2)
 
     def _back_up(self, session: Session) -> None:
-        """Read what the board runs: nothing else could bring it back."""
-        board = session.board
-        self._log("reading", board=board.name)
-        data = session.read(self._progress(board.name))
-        found = Backups(self.store).add(board, data, board.expected, session.uid, self.transaction.id)
+        """Read what the board runs: nothing else could bring it back.
+
+        What an interrupted write has left is never read for a backup; the one that was read before it is taken.
+        """
+        board, backups = session.board, Backups(self.store)
+        ledger = self.store.ledger(board.name)
+        if ledger is not None and ledger.image_sha256 == UNFINISHED:
+            found = backups.before_unfinished(board, session.uid)
+        else:
+            self._log("reading", board=board.name)
+            data = session.read(self._progress(board.name))
+            found = backups.add(board, data, board.expected, session.uid, self.transaction.id)
         self._log("backed-up", board=board.name, image=to_json(found))
 
     def _start_and_check(self, names: Set[str], alone: bool) -> Dict[str, str]:

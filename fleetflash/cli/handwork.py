@@ -1,5 +1,6 @@
 """One board by hand: what ``fleetflash port`` does with it, without inventory, guard or journal."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols import klipper
-from fleetflash.agent.protocols.errors import ProtocolError
+from fleetflash.agent.protocols.errors import ProtectedError, ProtocolError
 from fleetflash.agent.protocols.programmer import Found, Programmer, Progress, Target
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
 from fleetflash.agent.protocols.wirings import reset_sequence
@@ -16,9 +17,12 @@ from fleetflash.agent.schema import Entry
 from fleetflash.firmware.chips import Chip, check_image_fits
 from fleetflash.firmware.image import Image, load_image
 from fleetflash.link.bench import BenchPort
+from fleetflash.link.errors import LinkError
 
 #: A board that has just been reset gets this long to answer with its firmware, in seconds.
 BOOT_SECONDS = 15.0
+#: What a board, its port or its link can do wrong.
+FAILURES = (ProtocolError, PortError, LinkError)
 #: (phase, bytes done, bytes in all).
 Report = Callable[[str, int, int], None]
 
@@ -88,12 +92,15 @@ class Job:
             self._check_new(backup)
             with self._in_bootloader() as programmer:
                 former = self._read(programmer, backup)
+        begun = False
         try:
-            self._write(image.data)
+            with self._in_bootloader() as programmer:
+                begun = True
+                self._write(programmer, image.data)
             return self._check_runs(image)
-        except UntouchedError:
-            raise
-        except (ProtocolError, HandworkError) as error:
+        except (*FAILURES, HandworkError) as error:
+            if not begun or isinstance(error, ProtectedError):
+                raise
             raise HandworkError(f"{error}; {self._restore(former)}") from error
 
     def reset(self) -> None:
@@ -131,30 +138,30 @@ class Job:
                     "nothing was erased. Correct --chip or the port"
                 )
             yield programmer
-        except ProtocolError:
+        except (*FAILURES, HandworkError):
             try:
                 programmer.reset()
-            except (ProtocolError, PortError):
+            except FAILURES:
                 pass  # what went wrong first is what is told
-            raise
-        except HandworkError:
-            programmer.reset()
             raise
         programmer.reset()
 
     def _read(self, programmer: Programmer, path: Path) -> bytes:
         data = programmer.read(self._phase("read"))
+        if not data:
+            raise UntouchedError(f"{self.port.name}: its flash is empty, there is nothing to read; nothing was erased")
         try:
             with path.open("xb") as file:
                 file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
-            raise HandworkError(f"{path}: {error.strerror}; nothing was erased") from error
+            raise UntouchedError(f"{path}: {error.strerror}; nothing was erased") from error
         return data
 
-    def _write(self, data: bytes) -> None:
-        with self._in_bootloader() as programmer:
-            programmer.write(data, self._phase("program"))
-            programmer.verify(data, self._phase("verify"))
+    def _write(self, programmer: Programmer, data: bytes) -> None:
+        programmer.write(data, self._phase("program"))
+        programmer.verify(data, self._phase("verify"))
 
     def _check_runs(self, image: Image) -> str:
         if image.dictionary is None:
@@ -168,8 +175,9 @@ class Job:
         if former is None:
             return "there is no way back; flash it again"
         try:
-            self._write(former)
-        except (ProtocolError, HandworkError) as error:
+            with self._in_bootloader() as programmer:
+                self._write(programmer, former)
+        except (*FAILURES, HandworkError) as error:
             return f"the former firmware could not be written back either: {error}"
         return "the former firmware was written back"
 

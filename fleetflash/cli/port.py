@@ -12,6 +12,7 @@ from pathlib import Path
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols.errors import ProtocolError
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
+from fleetflash.agent.protocols.wirings import entry_sequence
 from fleetflash.agent.schema import Entry
 from fleetflash.cli.handwork import HandworkError, Job
 from fleetflash.firmware.chips import CHIPS, chip
@@ -34,7 +35,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     monitor.add_argument("--hex", action="store_true", help="show bytes instead of text")
     identify = _add(jobs, "identify", "ask the running Klipper firmware what it is")
     identify.add_argument("--json", action="store_true", help="the facts as JSON")
-    _add_programmer(_add(jobs, "info", "ask the bootloader what the chip is"), chip_required=False)
+    _add_programmer(_add(jobs, "info", "ask the bootloader what the chip is"))
     backup = _add(jobs, "backup", "read the application's flash into a new file")
     backup.add_argument("file", metavar="FILE", type=Path)
     _add_programmer(backup)
@@ -48,7 +49,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     verify = _add(jobs, "verify", "compare the flash with an image")
     verify.add_argument("image", metavar="IMAGE", type=Path)
     _add_programmer(verify)
-    _add_programmer(_add(jobs, "reset", "start the application anew"), chip_required=False)
+    _add_programmer(_add(jobs, "reset", "start the application anew"))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -74,14 +75,25 @@ def _add(
     return parser
 
 
-def _add_programmer(parser: argparse.ArgumentParser, chip_required: bool = True) -> None:
+def _add_programmer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--programmer", choices=sorted(PROGRAMMERS), required=True, help="see docs/programmers.md")
-    parser.add_argument("--chip", required=chip_required, metavar="CHIP", help=f"one of {', '.join(sorted(CHIPS))}")
+    parser.add_argument("--chip", required=True, metavar="CHIP", help=f"one of {', '.join(sorted(CHIPS))}")
     parser.add_argument("--entry", choices=("lines", "request", "button"), help="default: the programmer's usual way")
-    parser.add_argument("--wiring", default="", help="e.g. reset=rts:0,boot=dtr:0 (default: all are tried)")
+    parser.add_argument(
+        "--wiring", type=_wiring, default="", help="e.g. reset=rts:0,boot=dtr:0 (default: all are tried)"
+    )
     parser.add_argument(
         "--offset", type=lambda text: int(text, 0), default=0, help="where in the flash the application begins"
     )
+
+
+def _wiring(text: str) -> str:
+    """For argparse: a wiring as the programmers know it."""
+    try:
+        entry_sequence(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
 
 
 # Jobs
@@ -175,13 +187,16 @@ def _job(arguments: argparse.Namespace, bench: BenchPort) -> Job:
     method = arguments.entry or capabilities.entries[0]
     if method not in capabilities.entries:
         raise HandworkError(f"{arguments.programmer} is entered by {' or '.join(capabilities.entries)}, not {method}")
+    target = chip(arguments.chip)
+    if not 0 <= arguments.offset < target.flash_bytes - target.boot_bytes:
+        raise HandworkError(f"--offset {arguments.offset:#x} lies outside the flash of {target.name}")
     return Job(
         port=bench,
         programmer=arguments.programmer,
         entry=Entry(method, arguments.wiring),
         ask=_ask,
         report=_Progress(),
-        chip=chip(arguments.chip) if arguments.chip else None,
+        chip=target,
         offset=arguments.offset,
         baud=arguments.baud,
     )

@@ -20,10 +20,10 @@ SNAPSHOT_SECONDS = 60.0
 
 def snapshot(transport: "paramiko.Transport", desired: KlipperHost) -> Snapshot:
     """Look at a host and the boards that it should have; raises ``LinkError`` when it can't be asked."""
-    probes = [
-        Probe(board.name, board.port, board.klippy_mcu, board.baud, PROGRAMMERS[board.programmer].quiet)
-        for board in desired.boards
-    ]
+    probes = []
+    for board in desired.boards:
+        can = PROGRAMMERS[board.programmer]
+        probes.append(Probe(board.name, board.port, board.klippy_mcu, board.baud, can.quiet, can.moves))
     return take(transport, desired.name, SnapshotRequest(probes, desired.service, desired.socket))
 
 

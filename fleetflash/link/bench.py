@@ -47,9 +47,11 @@ class BenchPort:
         while True:
             try:
                 return self.open(baudrate)
-            except PortError:
+            except (PortError, LinkError) as error:
                 if time.monotonic() > deadline:
                     raise
+                if isinstance(error, LinkError):
+                    self.close()
                 time.sleep(0.2)
 
     def close(self) -> None:

@@ -13,6 +13,8 @@ _URL = re.compile(
     rf"{SCHEME}://(?:(?P<user>[^@/]+)@)?(?P<host>\[[^\]]+\]|[^:/]+)(?::(?P<port>\d+))?(?P<device>/[^?]+)(?:\?(?P<options>.*))?",
     re.IGNORECASE,
 )
+#: A name, an alias or an IPv4 address; an IPv6 address in brackets.
+_HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|\[[0-9A-Fa-f:.]+(%\w+)?\]")
 _OPTIONS = {"sudo", "ssh_config"}
 
 
@@ -37,6 +39,8 @@ def parse_url(url: str) -> PortUrl:
     found = _URL.fullmatch(url)
     options = dict(parse_qsl(found["options"] or "", keep_blank_values=True)) if found else {}
     unknown = set(options) - _OPTIONS
+    if found and not _HOST.fullmatch(found["host"]):
+        raise UrlError(f"{url}: {found['host']!r} is no host name; give a name, an alias of ssh_config or an address")
     if not found or unknown:
         why = f"unknown option {', '.join(sorted(unknown))}" if unknown else "not a port's URL"
         raise UrlError(f"{url}: {why}; expected {SCHEME}://[user@]host[:sshport]/dev/…[?sudo&ssh_config=file]")

@@ -57,7 +57,7 @@ def test_port_that_klippy_holds_is_refused_by_its_name(fleet: Fleet, printer: Ho
 def test_firmware_and_chip_say_what_they_are(bench: Bench) -> None:
     assert bench.do("identify").line(FACTORY, "ch32v203")
     assert f'"version": "{FACTORY}"' in bench.do("identify", "--json").output
-    info = bench.do("info", *BOARD)
+    info = bench.do("info", *CHIP)
     assert info.code == 0
     assert info.line("chip", "19:31", "ch32v203c8t6") and info.line("unique id", bench.control.status()["uid"])
     assert info.line("backup", "can not be read")
@@ -91,13 +91,17 @@ def test_what_can_not_be_meant_erases_nothing(bench: Bench, tmp_path: Path) -> N
     assert foreign.code == 2 and foreign.line("atmega2560")
     unread = bench.do("backup", tmp_path / "old.bin", *CHIP)
     assert unread.code == 1 and unread.line("fleetflash port backup:", "read") and not (tmp_path / "old.bin").exists()
-    assert bench.fleet.fleetflash("port", "info", "fleetflash:/nowhere", *BOARD).code == 2
+    assert bench.fleet.fleetflash("port", "info", "fleetflash:/nowhere", *CHIP).code == 2
+    junk = bench.do("info", *CHIP, "--wiring", "junk")
+    assert junk.code == 2 and "Traceback" not in junk.output
+    host = bench.fleet.fleetflash("port", "info", "fleetflash://a..b/dev/x", *CHIP)
+    assert host.code == 2 and host.line("no host name")
     assert bench.control.status()["erases"] == erases and bench.control.status()["mode"] == "application"
 
 
 def test_reset_starts_the_application_that_monitor_sees(bench: Bench) -> None:
     resets = bench.control.status()["resets"]
-    assert bench.do("reset", *BOARD).code == 0
+    assert bench.do("reset", *CHIP).code == 0
     assert bench.control.status()["resets"] > resets
     # The application reports its load every five seconds.
     seen = bench.do("monitor", "--baud", "250000", "--hex", "--seconds", "6")

@@ -119,6 +119,18 @@ def test_mistake_in_the_inventory_is_one_line_in_the_plan(fleet: Fleet, boards: 
     assert "Traceback" not in run.output
 
 
+def test_port_that_another_process_holds_is_refused_with_its_name(fleet: Fleet) -> None:
+    host = fleet.lab.host("printer-1")
+    hold = f"import time; port = open({host.port('bmcu')!r}, 'rb+', 0); time.sleep(60)"
+    host.run(f'sudo systemd-run --quiet --unit=holder python3 -c "{hold}"; sleep 1', check=True)
+    before = untouched(host)
+    run = fleet.pyinfra(fleet.write_inventory("printer-1"))
+    host.run("sudo systemctl stop holder", check=True)
+    assert run.code == REFUSED
+    assert run.line("printer-1/bmcu: refused:", "held by process", "python3", "end it")
+    assert untouched(host) == before
+
+
 def test_board_without_a_way_back(fleet: Fleet, tmp_path: Path) -> None:
     """The image that it runs is not registered, nor a factory image of its firmware's name."""
     store = str(tmp_path / "store")

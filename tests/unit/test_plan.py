@@ -202,9 +202,17 @@ def test_holder_of_a_port_is_named_and_klippy_is_none() -> None:
     assert only(plan(held(KLIPPY_PID))).action is Action.FLASH
 
 
-def test_other_unique_id_than_expected_is_refused() -> None:
-    refused = only(plan(snapshot(facts(ledger=ledger(OLD, uid="aa"))), board(uid="bb")))
-    assert refused.action is Action.REFUSE and "aa" in refused.reason and "bb" in refused.reason
+def test_record_of_a_board_that_was_replaced_says_nothing_of_the_new_one() -> None:
+    """The agent checks the chip against the inventory's unique id before it erases."""
+    seen = snapshot(facts(firmware=firmware("v2"), ledger=ledger(NEW, uid="aa")))
+    assert only(plan(seen, board(uid="aa"))).action is Action.NONE
+    # The other board's record does not make its image this one's.
+    replaced = plan(snapshot(facts(ledger=ledger(NEW, uid="aa"))), board(uid="bb"))
+    assert replaced.transaction is not None and replaced.transaction.boards[0].uid == "bb"
+    assert only(replaced).way_back_kind == "running"
+    silent = facts(firmware=Firmware("unasked"), ledger=ledger(NEW, uid="aa"))
+    assert only(plan(snapshot(silent), board(uid="aa"))).action is Action.NONE
+    assert only(plan(snapshot(silent), board(uid="bb"))).action is Action.FLASH
 
 
 def test_two_boards_on_one_device_are_told_apart() -> None:

@@ -9,6 +9,7 @@ import pytest
 from transaction_host import NEW, OLD, FakeHost, content, image, make_host
 
 from fleetflash.agent import disk, guard, klippy, moment, preconditions, systemd, transaction
+from fleetflash.agent.backups import Backups
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols.errors import NoAnswerError, ProtocolError, RefusedError, VerifyError
 from fleetflash.agent.schema import Firmware, LedgerEntry
@@ -158,11 +159,6 @@ def image_is_not_there(host: FakeHost) -> str:
     return "a: .*no file; nothing was stopped"
 
 
-def ledger_knows_another_board(host: FakeHost) -> str:
-    host.store.write_ledger("b", LedgerEntry("x", "y", OLD, "t-0", uid="ffff"))
-    return "b: the ledger knows unique id ffff"
-
-
 def systemd_does_not_answer(host: FakeHost) -> str:
     def deaf(unit: str, properties: object) -> dict[str, str]:
         raise SystemdError("systemctl show: no answer within 60 s")
@@ -189,7 +185,6 @@ REFUSALS = [
     way_back_is_not_there,
     way_back_is_damaged,
     image_is_not_there,
-    ledger_knows_another_board,
     systemd_does_not_answer,
     guard_can_not_be_raised,
 ]
@@ -412,6 +407,32 @@ def test_what_was_read_before_the_first_erase_is_the_way_back(host_with: MakeHos
     ledger = host.store.ledger("a")
     assert ledger is not None and ledger.image_sha256 == image(OLD, "a").sha256
     assert host.store.read_image(ledger.image_sha256) == content(OLD, "a")
+
+
+def interrupted(host: FakeHost) -> None:
+    """An earlier write was interrupted: the flash is torn, and the ledger says so."""
+    host.boards["a"].flash = content(NEW, "a")[:3]
+    entry = LedgerEntry("", transaction.UNFINISHED, "", "t-0", "ch32v203c8t6", host.boards["a"].uid)
+    host.store.write_ledger("a", entry)
+
+
+def test_what_an_interrupted_write_has_left_is_no_way_back(host_with: MakeHost) -> None:
+    host = host_with("a")
+    interrupted(host)
+    whole = host.transaction(way_back=None, read_back=True, expected=Firmware("none"))
+    assert host.run(whole) == "failed"
+    assert ("read", "a") not in host.steps and ("erase", "a") not in host.steps
+    assert "register a known-good image" in host.outcome()["detail"]
+
+
+def test_what_was_read_before_an_interrupted_write_is_the_way_back(host_with: MakeHost) -> None:
+    host = host_with("a")
+    whole = host.transaction(way_back=None, read_back=True)
+    Backups(host.store).add(whole.boards[0], content(OLD, "a"), Firmware("klippy", OLD), host.boards["a"].uid, "t-0")
+    interrupted(host)
+    host.faults["verify", "a"] = [VerifyError("differs")]
+    assert host.run(host.transaction(way_back=None, read_back=True, expected=Firmware("none"))) == "restored"
+    assert ("read", "a") not in host.steps and host.boards["a"].version == OLD
 
 
 def test_board_with_a_known_way_back_is_not_read(host_with: MakeHost) -> None:

@@ -61,7 +61,8 @@ class Stm32RomProgrammer:
 
     def read(self, progress: Progress) -> bytes:
         self._check_protection("read memory")
-        size = self.target.size
+        # What write never erases needs no way back.
+        size = min(self.target.size, self._device().writable - self.target.offset)
         flash_kib = int.from_bytes(self._register(self._device().family.flash_size, 2), "little")
         if flash_kib:
             size = min(size, flash_kib * 1024 - self.target.offset)
