@@ -41,7 +41,7 @@ unit: $(VENV)/.ready
 	$(BIN)/pytest -n 4 tests/unit tests/protocols
 
 lab: $(VENV)/.ready
-	$(SUDO) $(BIN)/pytest -n 2 --dist loadfile tests/lab
+	$(SUDO) $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests/lab
 
 $(VENV)/.ready: pyproject.toml | system
 	@echo "Installing into $(VENV): fleetflash, its Python packages and the tools of its tests"

@@ -11,6 +11,14 @@ from fleetflash.lab.bench import default_hosts
 from fleetflash.lab.lab import Lab, leftovers
 from tests.lab.fleet import Fleet
 
+#: These take minutes: with several workers they must not begin last.
+LONG = ("test_matrix.py", "test_death.py", "test_programmers.py", "test_hands.py", "test_chaos.py", "test_flash.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
 
 def require_lab() -> None:
     """Skip the test where no lab can be brought up."""
