@@ -43,7 +43,7 @@ MUTANTS = [
     Mutant(
         "way back",
         "fleetflash/plan.py",
-        "if way_back is None and not board.accept_no_way_back:",
+        "if way_back is None and not reads and not board.accept_no_way_back:",
         "if False:",
         "tests/unit/test_plan.py",
     ),
@@ -330,9 +330,16 @@ MUTANTS = [
     Mutant(
         "backup of another board",
         "fleetflash/agent/backups.py",
-        "if not uid or backup.uid != uid or backup.chip",
-        "if backup.chip",
-        "tests/unit/test_backups.py",
+        "if (backup.chip, backup.flash_offset, backup.uid) == (board.chip, board.flash_offset, uid):",
+        "if True:",
+        "tests/unit/test_transaction.py",
+    ),
+    Mutant(
+        "torn flash is no backup",
+        "fleetflash/agent/transaction.py",
+        "if ledger is not None and ledger.image_sha256 == UNFINISHED:",
+        "if False:",
+        "tests/unit/test_transaction.py",
     ),
     Mutant(
         "images named by backups are kept",

@@ -416,10 +416,13 @@ def interrupted(host: FakeHost) -> None:
     host.store.write_ledger("a", entry)
 
 
-def test_what_an_interrupted_write_has_left_is_no_way_back(host_with: MakeHost) -> None:
+def test_neither_what_an_interrupted_write_has_left_nor_another_boards_backup_is_a_way_back(
+    host_with: MakeHost,
+) -> None:
     host = host_with("a")
     interrupted(host)
     whole = host.transaction(way_back=None, read_back=True, expected=Firmware("none"))
+    Backups(host.store).add(whole.boards[0], content(OLD, "a"), Firmware("klippy", OLD), "another", "t-0")
     assert host.run(whole) == "failed"
     assert ("read", "a") not in host.steps and ("erase", "a") not in host.steps
     assert "register a known-good image" in host.outcome()["detail"]
