@@ -111,10 +111,10 @@ class Job:
         if capabilities.wired and self.entry.wiring:
             programmer.port.play(reset_sequence(self.entry.wiring))
 
-    def identify(self) -> klipper.Dictionary:
-        """Ask the running Klipper firmware what it is."""
+    def identify(self, after_reset: bool = False) -> klipper.Dictionary:
+        """Ask the running Klipper firmware what it is; ``after_reset``: its port may still be on its way back."""
         quiet = PROGRAMMERS[self.programmer].capabilities.quiet if self.programmer else 0.0
-        port = self.port.reopen(self.baud)
+        port = self.port.reopen(self.baud) if after_reset else self.port.open(self.baud)
         time.sleep(quiet)
         return klipper.identify(port, timeout=0.5, tries=round(BOOT_SECONDS / 0.5))
 
@@ -166,7 +166,7 @@ class Job:
     def _check_runs(self, image: Image) -> str:
         if image.dictionary is None:
             return ""
-        found = self.identify()
+        found = self.identify(after_reset=True)
         if found.version != image.dictionary.version:
             raise HandworkError(f"{self.port.name}: runs {found.version}, expected {image.dictionary.version}")
         return found.version
