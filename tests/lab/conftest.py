@@ -28,7 +28,7 @@ def require_lab() -> None:
 
 def lab_name() -> tuple[str, str]:
     """Return the lab's name and its subnet; two test runs at once, and each of pytest's workers, need their own."""
-    name, subnet = os.environ.get("FLEETFLASH_TEST_LAB", "test-fleet=10.78.0").split("=")
+    name, subnet = os.environ.get("FLEETFLASH_TEST_LAB", "tests=10.78.0").split("=")
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     network, _, number = subnet.rpartition(".")
     return (f"{name}-{worker}" if worker else name), f"{network}.{int(number) + 10 * worker}"
