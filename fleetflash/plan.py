@@ -216,7 +216,7 @@ def _plan_board(
     trip = LOCAL_ROUND_TRIP if board.placement == "host" else LOCAL_ROUND_TRIP + round_trip
     seconds = pace.seconds(wanted.size, trip)
     if reads:
-        seconds += pace.reading(_room(target, board), LOCAL_ROUND_TRIP)
+        seconds += pace.reading(target.room(board.flash_offset), LOCAL_ROUND_TRIP)
     plan = dataclasses.replace(plan, seconds=round(seconds, 1))
     if board.entry == "button" and not desired.attended:
         return dataclasses.replace(
@@ -225,11 +225,6 @@ def _plan_board(
             reason="its bootloader needs a person at the button; run with --data attended=true when somebody is there",
         )
     return dataclasses.replace(plan, action=Action.FLASH)
-
-
-def _room(target: Chip, board: Board) -> int:
-    """Return how many bytes the board's application may have."""
-    return target.flash_bytes - target.boot_bytes - board.flash_offset
 
 
 def is_current(facts: BoardFacts, wanted: Artifact) -> bool:
@@ -462,7 +457,7 @@ def _board_transaction(plan: BoardPlan, by_path: str) -> BoardTransaction:
         device=plan.device,
         chip=target.name,
         chip_ids=list(target.bootloader_ids(board.programmer)),
-        flash_size=_room(target, board),
+        flash_size=target.room(board.flash_offset),
         programmer=board.programmer,
         entry=Entry(board.entry, board.wiring, board.gesture, board.hands_seconds),
         expected=plan.running,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fleetflash.agent.port import PortError
+from fleetflash.agent.port import Port, PortError
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import ProtectedError, ProtocolError
 from fleetflash.agent.protocols.programmer import Found, Programmer, Progress, Target
@@ -35,9 +35,14 @@ class UntouchedError(HandworkError):
     """It was not begun: nothing was erased."""
 
 
+def identify(port: Port) -> klipper.Dictionary:
+    """Ask the running Klipper firmware what it is; it may still be starting."""
+    return klipper.identify(port, timeout=0.5, tries=round(BOOT_SECONDS / 0.5))
+
+
 @dataclass(frozen=True)
 class Job:
-    """One board on one port. ``chip`` is ``None`` when only its bootloader is asked. ``ask``: tell a person what to do.
+    """One board on one port. ``ask``: tell a person what to do.
 
     ``baud``: the application's rate in bit/s. ``offset``: where in the flash the application begins.
     """
@@ -47,14 +52,13 @@ class Job:
     entry: Entry
     ask: Callable[[str, float], None]
     report: Report
-    chip: Chip | None = None
+    chip: Chip
     offset: int = 0
     baud: int = 250000
 
     def load(self, path: Path) -> Image:
         """Read an image and check that it is one for this chip and place; raises ``FirmwareError``."""
         image = load_image(path, self.offset)
-        assert self.chip is not None
         offset = check_image_fits(image, self.chip)
         if offset != self.offset:
             raise HandworkError(
@@ -111,17 +115,8 @@ class Job:
         if capabilities.wired and self.entry.wiring:
             programmer.port.play(reset_sequence(self.entry.wiring))
 
-    def identify(self, after_reset: bool = False) -> klipper.Dictionary:
-        """Ask the running Klipper firmware what it is; ``after_reset``: its port may still be on its way back."""
-        quiet = PROGRAMMERS[self.programmer].capabilities.quiet if self.programmer else 0.0
-        port = self.port.reopen(self.baud) if after_reset else self.port.open(self.baud)
-        time.sleep(quiet)
-        return klipper.identify(port, timeout=0.5, tries=round(BOOT_SECONDS / 0.5))
-
     def _programmer(self) -> Programmer:
-        chip = self.chip
-        size = chip.flash_bytes - chip.boot_bytes - self.offset if chip else 0
-        target = Target(chip.flash_bases[0] if chip else 0, self.offset, size, self.baud)
+        target = Target(self.chip.flash_bases[0], self.offset, self.chip.room(self.offset), self.baud)
         return PROGRAMMERS[self.programmer](self.port.open(self.baud), target, lambda: self.port.reopen(self.baud))
 
     @contextmanager
@@ -131,8 +126,8 @@ class Job:
         programmer.enter(self.entry, self.ask)
         try:
             found = programmer.probe()
-            known = self.chip.bootloader_ids(self.programmer) if self.chip else (found.chip_id,)
-            if self.chip and found.chip_id not in known:
+            known = self.chip.bootloader_ids(self.programmer)
+            if found.chip_id not in known:
                 raise UntouchedError(
                     f"{self.port.name}: found chip {found.chip_id}, expected {' or '.join(known)} ({self.chip.name}); "
                     "nothing was erased. Correct --chip or the port"
@@ -166,7 +161,9 @@ class Job:
     def _check_runs(self, image: Image) -> str:
         if image.dictionary is None:
             return ""
-        found = self.identify(after_reset=True)
+        port = self.port.reopen(self.baud)
+        time.sleep(PROGRAMMERS[self.programmer].capabilities.quiet)
+        found = identify(port)
         if found.version != image.dictionary.version:
             raise HandworkError(f"{self.port.name}: runs {found.version}, expected {image.dictionary.version}")
         return found.version

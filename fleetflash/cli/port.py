@@ -14,7 +14,7 @@ from fleetflash.agent.protocols.errors import ProtocolError
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
 from fleetflash.agent.protocols.wirings import entry_sequence
 from fleetflash.agent.schema import Entry
-from fleetflash.cli.handwork import HandworkError, Job
+from fleetflash.cli.handwork import HandworkError, Job, identify
 from fleetflash.firmware.chips import CHIPS, chip
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.link.bench import BenchPort
@@ -33,8 +33,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     monitor = _add(jobs, "monitor", "show what the board says, with times", baud=115200)
     monitor.add_argument("--seconds", type=float, default=float("inf"), help="stop after this time (default: Ctrl-C)")
     monitor.add_argument("--hex", action="store_true", help="show bytes instead of text")
-    identify = _add(jobs, "identify", "ask the running Klipper firmware what it is")
-    identify.add_argument("--json", action="store_true", help="the facts as JSON")
+    asking = _add(jobs, "identify", "ask the running Klipper firmware what it is")
+    asking.add_argument("--json", action="store_true", help="the facts as JSON")
     _add_programmer(_add(jobs, "info", "ask the bootloader what the chip is"))
     backup = _add(jobs, "backup", "read the application's flash into a new file")
     backup.add_argument("file", metavar="FILE", type=Path)
@@ -71,7 +71,7 @@ def _add(
     parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.add_argument("target", metavar="PORT", help="a device of this computer, or fleetflash://[USER@]HOST/dev/…")
     parser.add_argument("--baud", type=int, default=baud, help="the application's rate in bit/s (default: %(default)s)")
-    parser.set_defaults(run=run, programmer="")
+    parser.set_defaults(run=run)
     return parser
 
 
@@ -121,7 +121,7 @@ def _show(seconds: float, line: bytes, as_hex: bool) -> None:
 
 
 def _identify(arguments: argparse.Namespace, bench: BenchPort) -> int:
-    found = _job(arguments, bench).identify()
+    found = identify(bench.open(arguments.baud))
     if arguments.json:
         facts = {"version": found.version, "build_versions": found.build_versions, "constants": found.constants}
         print(json.dumps(facts, indent=1, sort_keys=True))
@@ -181,14 +181,12 @@ _JOBS = {
 
 
 def _job(arguments: argparse.Namespace, bench: BenchPort) -> Job:
-    if not arguments.programmer:
-        return Job(bench, "", Entry("none"), _ask, _Progress(), baud=arguments.baud)
     capabilities = PROGRAMMERS[arguments.programmer].capabilities
     method = arguments.entry or capabilities.entries[0]
     if method not in capabilities.entries:
         raise HandworkError(f"{arguments.programmer} is entered by {' or '.join(capabilities.entries)}, not {method}")
     target = chip(arguments.chip)
-    if not 0 <= arguments.offset < target.flash_bytes - target.boot_bytes:
+    if arguments.offset < 0 or target.room(arguments.offset) <= 0:
         raise HandworkError(f"--offset {arguments.offset:#x} lies outside the flash of {target.name}")
     return Job(
         port=bench,

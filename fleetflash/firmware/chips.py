@@ -44,6 +44,10 @@ class Chip:
     boot_bytes: int = 0
     bootloaders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    def room(self, offset: int) -> int:
+        """Return how many bytes an application that begins at ``offset`` in the flash may have."""
+        return self.flash_bytes - self.boot_bytes - offset
+
     def bootloader_ids(self, programmer: str) -> tuple[str, ...]:
         """Return what this chip may be called by the bootloader of a programmer; none when it can't write the chip."""
         if programmer == "wch_isp" and self.isp is not None:

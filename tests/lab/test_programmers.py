@@ -1,7 +1,6 @@
 """One printer with a board of each kind: all get their firmware in one run, and what fails is taken back."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from fleetflash.lab.image import build_image
 from fleetflash.lab.lab import Lab, leftovers
 from fleetflash.lab.spec import BoardSpec, HostSpec
+from tests.lab.conftest import require_lab
 from tests.lab.fleet import FACTORY, WANTED, Fleet, Run, journal, mcu_version
 
 KIB = 1024
@@ -92,8 +92,7 @@ class Bench(Fleet):
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    if os.geteuid() != 0 or not shutil.which("systemd-nspawn"):
-        pytest.skip("needs root and systemd-container")
+    require_lab()
     boards = tuple(
         BoardSpec(name, mcu="mcu" if name == "main" else name, kind=kind.kind, uid=kind.uid)
         for name, kind in BOARDS.items()
