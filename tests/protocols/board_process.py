@@ -16,7 +16,7 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import serial
 
@@ -152,7 +152,7 @@ class Port:
         self.fd: int = self.serial.fileno()
         self._early = b""
 
-    def __enter__(self) -> "Port":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_exception: object) -> None:

@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import board_process
 import pytest
-import serial
+from board_process import connect, klipper_block, wait_for
 
 from fleetflash.lab.boards.klipper_wire import decode_integer, encode_integer
 from fleetflash.lab.boards.modem import Wiring
@@ -118,43 +119,8 @@ def plug(tmp_path: Path) -> Iterator[Callable[..., Board]]:
 Plug = Callable[..., Board]
 
 
-def connect(path: Path) -> socket.socket:
-    client = socket.socket(socket.AF_UNIX)
-    client.settimeout(10)
-    client.connect(str(path))
-    return client
-
-
-def wait_for(condition: Callable[[], bool], timeout: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.01)
-
-
-class Port:
-    """A tester's serial port: raw bytes at a rate."""
-
-    def __init__(self, path: Path, baud: int = 115200) -> None:
-        self.serial = serial.Serial(str(path), baud, timeout=0)
-        self.fd: int = self.serial.fileno()
-        self._early = b""
-
-    def __enter__(self) -> "Port":
-        return self
-
-    def __exit__(self, *_exception: object) -> None:
-        self.serial.close()
-
-    def read(self, timeout: float, enough: int | None = None) -> bytes:
-        """What arrives until ``timeout``, or the first ``enough`` bytes; more is kept for the next read."""
-        deadline, data = time.monotonic() + timeout, self._early
-        while (left := deadline - time.monotonic()) > 0 and (enough is None or len(data) < enough):
-            if select.select([self.fd], [], [], left)[0]:
-                data += os.read(self.fd, 4096)
-        enough = len(data) if enough is None else enough
-        self._early = data[enough:]
-        return data[:enough]
+class Port(board_process.Port):
+    """A tester's serial port that speaks WCH ISP."""
 
     def exchange(self, request: str, timeout: float = 2.0) -> str:
         """Send a golden request and return one whole response, both in hexadecimal."""
@@ -821,17 +787,6 @@ def test_idle_board_uses_no_cpu(plug: Plug) -> None:
 
 
 # Klipper
-
-
-def klipper_block(sequence: int, payload: bytes) -> bytes:
-    """Klipper docs/Protocol.md; the CRC is CRC-16/MCRF4XX, here as a bitwise loop of its own."""
-    head = bytes([len(payload) + 5, 0x10 | sequence]) + payload
-    crc = 0xFFFF
-    for value in head:
-        crc ^= value
-        for _ in range(8):
-            crc = (crc >> 1) ^ 0x8408 if crc & 1 else crc >> 1
-    return head + struct.pack(">H", crc) + b"\x7e"
 
 
 class Klipper:
