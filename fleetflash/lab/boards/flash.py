@@ -23,6 +23,27 @@ class FlashError(Exception):
     """Programming went over bytes that were not erased, or outside the flash."""
 
 
+def open_flash(path: Path, size: int, otherwise: str) -> int:
+    """Open the file of a flash of ``size`` bytes for this process alone, filled up as erased; return its descriptor.
+
+    Raises FlashError when another board has it, or when it is longer; ``otherwise``: what is expected then, and what to
+    do.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise FlashError(f"{path}: another board is using this flash file") from None
+    found = os.fstat(descriptor).st_size
+    if found > size:
+        os.close(descriptor)
+        raise FlashError(f"{path}: {found} bytes, but {otherwise}")
+    if found < size:
+        os.pwrite(descriptor, bytes([ERASED]) * (size - found), found)
+    return descriptor
+
+
 class CodeFlash:
     """The program memory, write-through in ``path``; created erased."""
 
@@ -30,18 +51,7 @@ class CodeFlash:
         self.path = path
         self.size = size
         self.generation = 0
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._fd)
-            raise FlashError(f"{path}: another board is using this flash file") from None
-        found = os.fstat(self._fd).st_size
-        if found > size:
-            os.close(self._fd)
-            raise FlashError(f"{path}: {found} bytes, but this chip has {size}; name another file or chip id")
-        if found < size:
-            os.pwrite(self._fd, bytes([ERASED]) * (size - found), found)
+        self._fd = open_flash(path, size, f"this chip has {size}; name another file or chip id")
 
     def close(self) -> None:
         """Let another board have the file."""

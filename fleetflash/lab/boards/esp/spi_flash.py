@@ -5,13 +5,12 @@ size, as its address lines do. Times are those of the datasheet of Winbond's W25
 Characteristics", typical values.
 """
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from fleetflash.lab.boards.flash import ERASED, FlashError
+from fleetflash.lab.boards.flash import ERASED, FlashError, open_flash
 
 SECTOR = 0x1000
 BLOCK = 0x10000
@@ -36,18 +35,7 @@ class SpiFlash:
         self.generation = 0
         self.sectors_erased = 0
         self.bytes_written = 0
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._fd)
-            raise FlashError(f"{path}: another board is using this flash file") from None
-        found = os.fstat(self._fd).st_size
-        if found > size:
-            os.close(self._fd)
-            raise FlashError(f"{path}: {found} bytes, but this board has {size}; name another file or --flash-size")
-        if found < size:
-            os.pwrite(self._fd, bytes([ERASED]) * (size - found), found)
+        self._fd = open_flash(path, size, f"this board has {size}; name another file or --flash-size")
 
     @property
     def jedec_id(self) -> int:
