@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import List
 
 from fleetflash.agent import disk, systemd
+from fleetflash.agent.patience import settle_seconds
 from fleetflash.agent.schema import UNIT, Transaction
 
 RUN = Path("/run/fleetflash")
 BUSY = RUN / "busy"
-#: How long a board whose port is gone is tried, in seconds: four attempts, each with its wait for the port.
-RESTORE_SECONDS = 140.0
 #: There while Klipper is stopped by a transaction, and not by somebody else.
 STOPPED = RUN / "stopped"
 SETTLE_UNIT = Path("/etc/systemd/system/fleetflash-settle.service")
@@ -62,7 +61,7 @@ def start_guarded(transaction: Transaction, agent: Path, outcome: Path, verb: st
     properties = [
         "Type=exec",
         f"Description=fleetflash transaction {transaction.id}",
-        f"TimeoutStopSec={_settle_timeout(transaction):.0f}",
+        f"TimeoutStopSec={settle_seconds(transaction):.0f}",
         # The "-" keeps a failing line from skipping those after it.
         f"ExecStopPost=-{settle}",
         f"ExecStopPost=-/bin/rm -f {BUSY}",
@@ -86,7 +85,7 @@ def raise_guard(transaction: Transaction, agent: Path) -> None:
     text = SETTLE_TEXT.format(
         service=transaction.service,
         agent=agent,
-        timeout=_settle_timeout(transaction),
+        timeout=settle_seconds(transaction),
         command=" ".join(_command(agent, "settle", transaction.id)),
     )
     disk.write_file(SETTLE_UNIT, text.encode())
@@ -148,8 +147,3 @@ def _drop_in(service: str) -> Path:
 
 def _command(agent: Path, *arguments: str) -> List[str]:
     return [sys.executable or "/usr/bin/python3", "-B", str(agent), *arguments]
-
-
-def _settle_timeout(transaction: Transaction) -> float:
-    absent = RESTORE_SECONDS * len(transaction.boards)
-    return max(300.0, 5 * transaction.restore_seconds + absent + 60.0)

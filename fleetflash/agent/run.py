@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, Dict, Optional
 
 from fleetflash.agent import disk, guard, klippy, systemd, wire
 from fleetflash.agent.events import POLL_INTERVAL, EventReader, path_for
+from fleetflash.agent.patience import settle_seconds
 from fleetflash.agent.schema import UNIT, SchemaError, Transaction, from_json
 from fleetflash.agent.store import Store, StoreError
 
@@ -131,7 +132,7 @@ def _settle_leftovers(store: Store, archive: bytes) -> None:
                     "run again when it is idle"
                 )
         guard.start_guarded(transaction, _install(store, archive), store.outcome_path(transaction_id), "settle")
-        deadline = time.monotonic() + 5 * transaction.restore_seconds + 120.0
+        deadline = time.monotonic() + settle_seconds(transaction)
         while not guard.is_idle():
             if time.monotonic() > deadline:
                 raise RefusedError(f"transaction {transaction_id} does not come to rest; look at fleetflash.service")

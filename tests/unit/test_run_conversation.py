@@ -400,6 +400,18 @@ def test_settling_that_a_boot_has_begun_is_followed_and_not_begun_a_second_time(
     assert host.started == []
 
 
+def test_settling_is_waited_for_as_long_as_its_guard_lets_it_run(
+    host: Host, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_unfinished(host, "t-0")
+    over = threading.Event()
+    monkeypatch.setattr(run, "settle_seconds", lambda whole: 0.05)
+    host.play = lambda whole: over.wait() and None
+    controller.propose(transaction())
+    assert "t-0 does not come to rest" in controller.refusal()
+    over.set()
+
+
 @pytest.mark.parametrize("print_state", ["printing", "paused"])
 def test_print_that_runs_is_not_stopped_to_settle(host: Host, controller: Controller, print_state: str) -> None:
     leave_unfinished(host, "t-0")
