@@ -258,6 +258,20 @@ MUTANTS = [
         "tests/unit/test_history.py",
     ),
     Mutant(
+        "boards that resisted come after their neighbours",
+        "fleetflash/agent/way_back.py",
+        "key=lambda name: (name in resisted, name)",
+        "key=lambda name: name",
+        "tests/unit/test_transaction_deaths.py",
+    ),
+    Mutant(
+        "board that is back is no longer latched",
+        "fleetflash/agent/record.py",
+        "        self.store.clear_attention(board.name)\n",
+        "",
+        "tests/unit/test_transaction_deaths.py",
+    ),
+    Mutant(
         "no seconds between two boots",
         "fleetflash/agent/moment.py",
         "if boot and boot == former:",

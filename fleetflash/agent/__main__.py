@@ -14,9 +14,10 @@ from fleetflash.agent.port import PortError
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import ProtocolError
+from fleetflash.agent.record import COMMITTED
 from fleetflash.agent.schema import SchemaError, SnapshotRequest, from_json, to_json
 from fleetflash.agent.store import Store, StoreError
-from fleetflash.agent.transaction import COMMITTED, Runner
+from fleetflash.agent.transaction import Runner
 
 
 def main() -> int:

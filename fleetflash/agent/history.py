@@ -23,6 +23,17 @@ def restored_boards(entries: Entries) -> Set[str]:
     return {str(entry["board"]) for entry in entries if entry["step"] == "restored"} - unsettled(entries)
 
 
+def resisting(entries: Entries) -> Set[str]:
+    """Return the boards that resisted their way back and have not come back since."""
+    found: Set[str] = set()
+    for entry in entries:
+        if entry["step"] == "resisting":
+            found.add(str(entry["board"]))
+        elif entry["step"] == "restored":
+            found.discard(str(entry["board"]))
+    return found
+
+
 def verified_boards(entries: Entries) -> Set[str]:
     """Return the boards whose last write was verified."""
     verified: Set[str] = set()

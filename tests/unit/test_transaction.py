@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from transaction_host import NEW, OLD, FakeHost, content, image, make_host
 
-from fleetflash.agent import disk, guard, klippy, moment, preconditions, systemd, transaction
+from fleetflash.agent import disk, guard, klippy, moment, patience, preconditions, systemd, transaction
 from fleetflash.agent.backups import Backups
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols.errors import NoAnswerError, ProtocolError, RefusedError, VerifyError
+from fleetflash.agent.record import UNFINISHED
 from fleetflash.agent.schema import Firmware, LedgerEntry
 from fleetflash.agent.systemd import SystemdError
 
@@ -379,7 +380,7 @@ def test_board_that_resists_its_way_back_is_latched_and_its_neighbour_keeps_its_
     whole = host.transaction(policy)
     assert host.run(whole) == "needs-attention"
     assert host.results()["b"] == "needs-attention"
-    assert host.journal("restore-failed").count("restore-failed b") == transaction.RESTORE_ATTEMPTS
+    assert host.journal("restore-failed").count("restore-failed b") == patience.RESTORE_ATTEMPTS
     assert "refused. First failure: refused" in host.store.attention()["b"]
     # klippy can't be ready without b; that is no reason to take a's good firmware from it.
     assert host.boards["a"].version == (OLD if policy == "exact" else NEW)
@@ -412,7 +413,7 @@ def test_what_was_read_before_the_first_erase_is_the_way_back(host_with: MakeHos
 def interrupted(host: FakeHost) -> None:
     """An earlier write was interrupted: the flash is torn, and the ledger says so."""
     host.boards["a"].flash = content(NEW, "a")[:3]
-    entry = LedgerEntry("", transaction.UNFINISHED, "", "t-0", "ch32v203c8t6", host.boards["a"].uid)
+    entry = LedgerEntry("", UNFINISHED, "", "t-0", "ch32v203c8t6", host.boards["a"].uid)
     host.store.write_ledger("a", entry)
 
 

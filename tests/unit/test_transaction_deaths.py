@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transaction_host import NEW, OLD, Death, FakeHost, content, image, make_host
 
-from fleetflash.agent import guard
+from fleetflash.agent import guard, patience
 from fleetflash.agent.protocols.errors import NoAnswerError, RefusedError, VerifyError
 from fleetflash.agent.schema import Firmware, Transaction
 
@@ -175,6 +175,42 @@ def test_settling_twice_changes_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     assert host.runner(whole).settle() == "restored"
     assert host.outcome() == before
     assert [step for step, _ in host.steps[steps:] if step in ("stop", "start", "open")] == []
+
+
+def died_settling_b_after_a_resisted(host: FakeHost, refusals: int) -> Transaction:
+    """Both boards are half-way; the first settling fails with ``a`` and dies while it writes ``b``."""
+    whole = host.transaction()
+    assert until_killed(host, whole, ("programming", "b"))
+    host.faults["erase", "a"] = [RefusedError("refused")] * refusals
+    host.kill_on = ("program", "b")
+    with pytest.raises(Death):
+        host.after_death(whole)
+    assert list(host.store.attention()) == ["a"]
+    return whole
+
+
+def test_board_that_resisted_a_settling_stays_latched_and_costs_the_next_one_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A settling that runs out of time would otherwise never get to the boards behind it."""
+    host = make_host(tmp_path, monkeypatch, "a", "b")
+    whole = died_settling_b_after_a_resisted(host, refusals=9)
+    host.after_death(whole)
+    assert host.results() == {"a": "needs-attention", "b": "restored"}
+    assert "refused. First failure: interrupted" in host.store.attention()["a"]
+    assert host.boards["b"].version == OLD and host.left_behind() == [] and host.active
+    attempts = patience.RESTORE_ATTEMPTS
+    assert host.journal("restoring") == [*["restoring a"] * attempts, *["restoring b"] * 2, "restoring a"]
+
+
+def test_board_that_comes_back_in_a_later_settling_is_no_longer_latched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = make_host(tmp_path, monkeypatch, "a", "b")
+    whole = died_settling_b_after_a_resisted(host, refusals=patience.RESTORE_ATTEMPTS)
+    host.after_death(whole)
+    assert wrong(host, whole) == "" and host.results() == {"a": "restored", "b": "restored"}
+    assert host.store.attention() == {}
 
 
 def test_board_is_found_under_its_new_device_after_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fleetflash.agent import board as board_module
-from fleetflash.agent import devices, disk, guard, klippy, preconditions, systemd, transaction
+from fleetflash.agent import devices, disk, guard, klippy, patience, preconditions, systemd, transaction
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import NoAnswerError, ProtectedError
@@ -289,7 +289,7 @@ def make_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> F
     # Whether it is called is for the store's own tests; here it would only cost time.
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     monkeypatch.setattr(preconditions, "holders", lambda device: [])
-    monkeypatch.setattr(transaction, "RESTORE_PAUSE", 0.0)
+    monkeypatch.setattr(patience, "RESTORE_PAUSE", 0.0)
     monkeypatch.setattr(board_module, "PORT_SECONDS", 0.0)
     monkeypatch.setattr(board_module, "PROGRAMMERS", {"wch_isp": FakeProgrammer})
     return host

@@ -1,0 +1,91 @@
+"""What a transaction writes down while it goes on: its journal, its events, its boards' results and the ledger."""
+
+import sys
+import time
+from typing import Any, Callable, Dict, List, Optional
+
+from fleetflash.agent.events import EventWriter, path_for
+from fleetflash.agent.history import uids
+from fleetflash.agent.protocols.programmer import Ask, Progress
+from fleetflash.agent.schema import BoardTransaction, Image, LedgerEntry, Transaction
+from fleetflash.agent.store import Store
+
+COMMITTED, RESTORED, REFUSED, FAILED, NEEDS_ATTENTION = "committed", "restored", "refused", "failed", "needs-attention"
+
+#: What the ledger says of a board from its first erased byte until its next commit or restore.
+UNFINISHED = "unfinished"
+#: Without these in the journal nothing may go on; of all others the work is worth more than the record.
+ESSENTIAL_STEPS = ("begin", "guarded", "backed-up", "writing", "committed")
+
+
+class Record:
+    """``results``: board name → ``result`` and ``detail``, as they go into the outcome.
+
+    ``settling``: the transaction has died, and no step is worth keeping a board from its way back.
+    """
+
+    def __init__(self, transaction: Transaction, store: Store):
+        self.transaction = transaction
+        self.store = store
+        self.journal = store.journal(transaction.id)
+        self.events = EventWriter(path_for(transaction.id))
+        self.results: Dict[str, Dict[str, Any]] = {
+            board.name: {"result": "untouched", "detail": ""} for board in transaction.boards
+        }
+        self.settling = False
+
+    def entries(self) -> List[Dict[str, Any]]:
+        """Return the journal so far."""
+        return self.journal.read()
+
+    def log(self, step: str, **details: Any) -> None:
+        """Write one step down; raises ``OSError`` for a step without which nothing may go on."""
+        try:
+            entry = self.journal.append(step, **details)
+        except OSError as error:
+            if step in ESSENTIAL_STEPS and not self.settling:
+                raise
+            print(f"journal: {step} {details}: {error}", file=sys.stderr)
+            entry = {"step": step, **details}
+        self.events.write(entry)
+
+    def ask(self, name: str) -> Ask:
+        """Return how a person is asked for a gesture on a board."""
+
+        def ask(gesture: str, seconds: float) -> None:
+            self.log("hands", board=name, gesture=gesture, seconds=seconds)
+
+        return ask
+
+    def progress(self, name: str) -> Callable[[str], Progress]:
+        """Return what gives the callback for each phase of a board's work."""
+
+        def phase(phase_name: str) -> Progress:
+            return lambda done, total: self.events.progress(name, phase_name, done, total)
+
+        return phase
+
+    def uid(self, board: BoardTransaction) -> str:
+        """Return the unique id that the plan or the journal knows of a board, or an empty string."""
+        return board.uid or uids(self.entries()).get(board.name, "")
+
+    def enter(self, board: BoardTransaction, image: Image) -> None:
+        """Enter into the host's ledger that a board runs ``image``; nothing that was latched of it is true any more."""
+        self._write_ledger(board, image.artifact, image.sha256, image.version, self.uid(board))
+        self.store.clear_attention(board.name)
+
+    def enter_unfinished(self, board: BoardTransaction, way_back: Optional[Image], uid: str) -> None:
+        """Enter that a board is being written; the ledger then names its way back."""
+        self._write_ledger(board, way_back.artifact if way_back else "", UNFINISHED, "", uid or board.uid)
+
+    def _write_ledger(self, board: BoardTransaction, artifact: str, sha256: str, version: str, uid: str) -> None:
+        entry = LedgerEntry(
+            artifact=artifact,
+            image_sha256=sha256,
+            version=version,
+            transaction=self.transaction.id,
+            chip=board.chip,
+            uid=uid,
+            committed_at=round(time.time(), 3),
+        )
+        self.store.write_ledger(board.name, entry)

@@ -1,0 +1,102 @@
+"""The way back: boards that must not stay as they were written get their former firmware, or a person is called."""
+
+import time
+from typing import Callable, Dict, Optional, Set
+
+from fleetflash.agent import patience
+from fleetflash.agent.board import BoardOnPort, WrongFirmwareError
+from fleetflash.agent.history import backed_up, resisting, unsettled
+from fleetflash.agent.lease import LeaseError
+from fleetflash.agent.port import PortError
+from fleetflash.agent.protocols.errors import ProtocolError, WrongChipError
+from fleetflash.agent.record import FAILED, NEEDS_ATTENTION, RESTORED, Record
+from fleetflash.agent.schema import Image
+from fleetflash.agent.store import StoreError
+
+#: What a board, its port or its disk can do wrong; anything else is a bug and is left to ``settle``.
+BOARD_ERRORS = (ProtocolError, PortError, StoreError, LeaseError, WrongFirmwareError, OSError)
+
+
+class WayBack:
+    """``stop_klipper`` is called before a board is touched: klippy may have been started meanwhile."""
+
+    def __init__(self, record: Record, boards: Dict[str, BoardOnPort], stop_klipper: Callable[[], None]):
+        self.record = record
+        self.boards = boards
+        self.stop_klipper = stop_klipper
+
+    def image(self, name: str) -> Optional[Image]:
+        """Return the image that the plan named, or the one that was read before the board was erased."""
+        return self.boards[name].board.way_back or backed_up(self.record.entries()).get(name)
+
+    def take_back(self, failed: Dict[str, str]) -> Set[str]:
+        """Take back what was written of ``failed``, and with policy ``exact`` everything; return what resisted.
+
+        ``failed``: board name → what went wrong with it. A board that has resisted before its transaction died comes
+        after all others and is tried once more: it must not cost them the time that a settling has.
+        """
+        if not failed:
+            return set()
+        for name, error in failed.items():
+            self.record.results[name].update(result=FAILED, detail=error)
+        entries = self.record.entries()
+        written, resisted = unsettled(entries), resisting(entries)
+        restore = written if self.record.transaction.policy == "exact" else written & set(failed)
+        if restore:
+            self.stop_klipper()
+        stuck = set()
+        for name in sorted(restore, key=lambda name: (name in resisted, name)):
+            attempts = 1 if name in resisted else patience.RESTORE_ATTEMPTS
+            if not self._restore(name, failed.get(name, ""), attempts):
+                stuck.add(name)
+        self.leave_bootloaders()
+        return stuck
+
+    def leave_bootloaders(self) -> None:
+        """A board that was brought into its bootloader and not written must not be left there."""
+        entries = self.record.entries()
+        entered = {str(entry["board"]) for entry in entries if entry["step"] == "entering"}
+        written = {str(entry["board"]) for entry in entries if entry["step"] == "writing"}
+        for name in sorted(entered - written):
+            self.stop_klipper()
+            try:
+                self.boards[name].leave_bootloader()
+            except BOARD_ERRORS as error:
+                self.record.log("leave-failed", board=name, error=str(error))
+
+    def _restore(self, name: str, reason: str, attempts: int) -> bool:
+        """Write a board's way back and check it; a board without one, or that fails, is latched for a person."""
+        problem = ""
+        for attempt in range(1, attempts + 1):
+            self.record.log("restoring", board=name, attempt=attempt)
+            try:
+                image = self._write(name)
+            except BOARD_ERRORS as error:
+                problem = str(error)
+                self.record.log("restore-failed", board=name, error=problem)
+                if isinstance(error, (WrongChipError, StoreError)):
+                    break  # nothing of this changes by itself
+                time.sleep(patience.RESTORE_PAUSE)
+            else:
+                self.record.enter(self.boards[name].board, image)
+                self.record.log("restored", board=name)
+                self.record.results[name].update(result=RESTORED, detail=reason or "taken back with its neighbours")
+                return True
+        detail = f"{problem}. First failure: {reason or 'none'}"
+        self.record.log("resisting", board=name)
+        self.record.store.write_attention(name, detail)
+        self.record.results[name].update(result=NEEDS_ATTENTION, detail=detail)
+        return False
+
+    def _write(self, name: str) -> Image:
+        image = self.image(name)
+        if image is None:
+            raise StoreError(f"{name}: no way back was recorded for this board")
+        board, ask = self.boards[name], self.record.ask(name)
+        # The very board that was half written, not whichever has its port now.
+        with board.in_bootloader(ask, self.record.uid(board.board)) as session:
+            session.unprotect_if_asked(ask)
+            session.write(self.record.store.read_image(image.sha256), self.record.progress(name))
+            session.programmer.reset()
+        board.check_runs(image)
+        return image
