@@ -221,26 +221,6 @@ class Loader:
         self._core.registers.set_baud(baud)
         self._circuit.log(f"baud {baud}")
 
-    # Commands that both loaders have
-
-    def _read_register(self, request: Request) -> Answer:
-        return Answer(value=self._core.registers.read(request.words(1)[0]))
-
-    def _write_register(self, request: Request) -> Job:
-        """Address, value, mask and microseconds to wait before, as often as there is data for."""
-        if not request.data or len(request.data) % 16:
-            return self.invalid
-        for address, value, mask, microseconds in struct.iter_unpack("<4I", request.data):
-            if microseconds:
-                yield microseconds / 1e6
-            self._core.registers.write(address, value, mask)
-        return Answer()
-
-    def _attach(self, request: Request) -> Answer:
-        request.words(1)
-        self._core.registers.spi.attached = True
-        return Answer()
-
     def _erase(self, start: int, end: int, before: int | None = None) -> Steps:
         """Erase the sectors of ``start`` to ``end``, as far as they end before ``before``."""
         for address, length, seconds in erase_steps(start, end):

@@ -12,9 +12,10 @@ from dataclasses import replace
 
 from fleetflash.lab.boards.esp.chips import SOFTWARE
 from fleetflash.lab.boards.esp.circuit import EspCircuit, Job
+from fleetflash.lab.boards.esp.common_commands import CommonCommands
 from fleetflash.lab.boards.esp.core import Core
 from fleetflash.lab.boards.esp.download import Download
-from fleetflash.lab.boards.esp.loader import COPIES, Change, Loader
+from fleetflash.lab.boards.esp.loader import COPIES, Change
 from fleetflash.lab.boards.esp.messages import (
     CHANGE_BAUDRATE,
     FLASH_BEGIN,
@@ -28,12 +29,9 @@ from fleetflash.lab.boards.esp.messages import (
     MEM_DATA,
     MEM_END,
     READ_FLASH_SLOW,
-    READ_REG,
     SPI_ATTACH,
-    SPI_FLASH_MD5,
     SPI_SET_PARAMS,
     SYNC,
-    WRITE_REG,
     Answer,
     Request,
     checksum,
@@ -70,7 +68,7 @@ UNKNOWN_COMMAND = 0xFF
 READ_POINTER = 0x3FCE_F688
 
 
-class RomLoader(Loader):
+class RomLoader(CommonCommands):
     """One run, from reset to reset or to the start of a stub."""
 
     status_length = 4
@@ -83,29 +81,14 @@ class RomLoader(Loader):
         self._synchronized = False
         self._value = 0
         self._flash_size = DEFAULT_SIZE
-        self.handlers = {
-            SYNC: self._sync,
-            READ_REG: self._read_register,
-            WRITE_REG: self._write_register,
+        self.handlers |= {
             MEM_BEGIN: self._mem_begin,
             MEM_DATA: self._mem_data,
             MEM_END: self._mem_end,
-            SPI_ATTACH: self._attach,
-            SPI_SET_PARAMS: self._set_parameters,
-            CHANGE_BAUDRATE: self._baudrate,
-            FLASH_BEGIN: lambda request: self._begin(request, compressed=False),
-            FLASH_DEFL_BEGIN: lambda request: self._begin(request, compressed=True),
-            FLASH_DATA: self._data,
-            FLASH_DEFL_DATA: self._data,
-            FLASH_END: self._end,
-            FLASH_DEFL_END: self._end,
-            SPI_FLASH_MD5: self._md5,
             READ_FLASH_SLOW: self._read_slow,
         }
-        if core.chip.has_security_info:
-            self.handlers[GET_SECURITY_INFO] = lambda _request: Answer(core.security.info(core.chip))
-            if core.security.secure_download:
-                self.handlers = {command: self.handlers[command] for command in SECURE_DOWNLOAD}
+        if core.security.secure_download:
+            self.handlers = {command: self.handlers[command] for command in SECURE_DOWNLOAD}
 
     def receive(self, data: bytes, baud: int, at: float) -> None:
         if not self._synchronized and baud > 0 and baud != self._baud:
@@ -174,13 +157,6 @@ class RomLoader(Loader):
 
     def _set_parameters(self, request: Request) -> Answer:
         self._flash_size = min(request.words(6)[1], BIGGEST)
-        return Answer()
-
-    def _baudrate(self, request: Request) -> Answer:
-        baud = request.words(2)[0]
-        if not baud:
-            return self.invalid
-        self._after = lambda _at: self._change_baud(baud)
         return Answer()
 
     def _reachable(self, offset: int, size: int) -> bool:

@@ -9,28 +9,17 @@ import zlib
 
 from fleetflash.lab.boards.esp.chips import SOFTWARE
 from fleetflash.lab.boards.esp.circuit import EspCircuit, Job, Steps
+from fleetflash.lab.boards.esp.common_commands import CommonCommands
 from fleetflash.lab.boards.esp.core import Core
 from fleetflash.lab.boards.esp.download import Download
-from fleetflash.lab.boards.esp.loader import COPIES, Change, Loader
+from fleetflash.lab.boards.esp.loader import COPIES, Change
 from fleetflash.lab.boards.esp.messages import (
-    CHANGE_BAUDRATE,
     ERASE_FLASH,
     ERASE_REGION,
-    FLASH_BEGIN,
-    FLASH_DATA,
-    FLASH_DEFL_BEGIN,
     FLASH_DEFL_DATA,
-    FLASH_DEFL_END,
-    FLASH_END,
-    GET_SECURITY_INFO,
     READ_FLASH,
-    READ_REG,
     RUN_USER_CODE,
-    SPI_ATTACH,
-    SPI_FLASH_MD5,
-    SPI_SET_PARAMS,
     SYNC,
-    WRITE_REG,
     Answer,
     Request,
 )
@@ -42,7 +31,7 @@ BAD_LENGTH, BAD_CHECKSUM, UNKNOWN, SPI_FAILED = 0xC0, 0xC1, 0xC3, 0xC4
 NOT_IN_FLASH_MODE, INFLATE_ERROR, TOO_MUCH_DATA = 0xC6, 0xC7, 0xC9
 
 
-class StubLoader(Loader):
+class StubLoader(CommonCommands):
     """One run, from its start in RAM to a reset."""
 
     status_length = 2
@@ -55,27 +44,12 @@ class StubLoader(Loader):
         self._readout: Readout | None = None
         self._spoil_read = False
         core.registers.spi.attached = True
-        self.handlers = {
-            SYNC: lambda request: Answer() if len(request.data) == 36 else self.invalid,
-            READ_REG: self._read_register,
-            WRITE_REG: self._write_register,
-            SPI_ATTACH: self._attach,
-            SPI_SET_PARAMS: lambda request: Answer() if len(request.data) == 24 else self.invalid,
-            CHANGE_BAUDRATE: self._baudrate,
-            FLASH_BEGIN: lambda request: self._begin(request, compressed=False),
-            FLASH_DEFL_BEGIN: lambda request: self._begin(request, compressed=True),
-            FLASH_DATA: self._data,
-            FLASH_DEFL_DATA: self._data,
-            FLASH_END: self._end,
-            FLASH_DEFL_END: self._end,
-            SPI_FLASH_MD5: self._md5,
+        self.handlers |= {
             ERASE_FLASH: lambda _request: self._erase_region(0, core.flash.size),
             ERASE_REGION: lambda request: self._erase_region(*request.words(2)),
             READ_FLASH: self._read,
             RUN_USER_CODE: self._run_user_code,
         }
-        if core.chip.has_security_info:
-            self.handlers[GET_SECURITY_INFO] = lambda _request: Answer(core.security.info(core.chip))
 
     def greet(self, at: float) -> None:
         self._send(b"OHAI", at)
@@ -110,12 +84,11 @@ class StubLoader(Loader):
 
     # Commands
 
-    def _baudrate(self, request: Request) -> Answer:
-        baud = request.words(2)[0]
-        if not baud:
-            return self.invalid
-        self._after = lambda _at: self._change_baud(baud)
-        return Answer()
+    def _sync(self, request: Request) -> Answer:
+        return Answer() if len(request.data) == 36 else self.invalid
+
+    def _set_parameters(self, request: Request) -> Answer:
+        return Answer() if len(request.data) == 24 else self.invalid
 
     def _begin(self, request: Request, *, compressed: bool) -> Answer:
         size, _, _, offset = request.words(4)
