@@ -17,6 +17,7 @@ from tests.lab.fleet import (
     wait_outcome,
     wait_settled,
 )
+from tests.lab.kinds import KINDS
 from tests.lab.matrix import ATTENTION, COMMITTED, COMPATIBLE, EXACT, FAR, LOST, PLAIN, RESTORED, UNTOUCHED, Cell
 from tests.lab.strikes import PREPARATIONS, REPAIRS, STRIKES, Scene
 
@@ -26,6 +27,7 @@ BENCHES = {
     **dict.fromkeys(["printer-2", "printer-5"], (EXACT, COMPATIBLE)),
     "printer-8": (FAR,),
 }
+KIND_BENCHES = {name: (name,) for name in KINDS}
 #: No run may take longer than this, in seconds.
 PATIENCE = 240.0
 #: Faults of the application's start, which no command names.
@@ -57,7 +59,10 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
         }
     data = {**fleet.describe(host, **boards), "policy": EXACT if cell.bench == EXACT else COMPATIBLE}
     inventory = fleet.write_inventory(host.name, **{host.name.replace("-", "_"): data})
-    store = fleet.store_of(before.wanted) if cell.bench == LOST else ""
+    store = fleet.store_of(host, before.wanted) if cell.bench == LOST or cell.read_back else ""
+    if cell.read_back:
+        # What the ledger says of it would name an image.
+        host.run("sudo rm -rf /var/lib/fleetflash", check=True)
     if cell.fault in PREPARATIONS:
         PREPARATIONS[cell.fault](host)
     if cell.fault not in STRIKES:
@@ -78,11 +83,14 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
     if cell.fault in REPAIRS:
         REPAIRS[cell.fault](host)
     host.board(struck).control.ask("clear_faults")
+    if cell.hands:
+        host.board(struck).control.ask("tap")
+        host.run("sudo systemctl restart klipper", check=True)
     return _judge(fleet, host, cell, before) or "; ".join(scene.notes)
 
 
 def _plan_fault(host: Host, board: str, cell: Cell, wanted: str) -> None:
-    fields: dict[str, Any] = {"kind": cell.fault, "count": cell.count}
+    fields: dict[str, Any] = {"kind": cell.fault, "count": cell.count, "status": cell.status}
     if cell.command != BOOT:
         fields.update(command=cell.command, byte=cell.byte)
     if cell.new_only:
@@ -148,7 +156,7 @@ def _why_not_well(fleet: Fleet, host: Host, expected: dict[str, str], before: Be
         version = before.wanted if expected[name] == COMMITTED else before.former[name]
         if mcu_version(host, board.spec.mcu) != version:
             return f"{name} runs {mcu_version(host, board.spec.mcu)}, expected {version}"
-        if not flash_holds(host, name, fleet.lab.image(version).read_bytes()):
+        if not flash_holds(host, name, fleet.image(host, version), fleet.offset(host)):
             return f"the flash of {name} does not hold {version}"
     return ""
 

@@ -105,7 +105,19 @@ class Fleet:
         arguments = [str(inventory), deploy, *(["-y"] if yes else ["--dry"]), *_data(data)]
         return self._start("pyinfra", *arguments, store=store)
 
-    def store_of(self, version: str) -> str:
+    def image(self, host: Host, version: str) -> bytes:
+        """The firmware of a host's boards."""
+        return self.lab.image(version).read_bytes()
+
+    def factory(self, host: Host) -> bytes:
+        """What the flash of a host's boards begins with when they leave the factory."""
+        return self.image(host, FACTORY)
+
+    def offset(self, host: Host) -> int:
+        """Where in the flash of a host's boards their firmware begins."""
+        return 0
+
+    def store_of(self, host: Host, version: str) -> str:
         """A store of artifacts that has nothing but this version, nor any factory image."""
         path = self.directory / f"only-{version}"
         with self._lock:
@@ -146,7 +158,7 @@ class Fleet:
         host.run("sudo systemctl stop klipper fleetflash.service; sudo rm -rf /var/lib/fleetflash; sync /var/lib")
         for board in host.boards:
             host.unplug(board.spec.name)
-            board.make(self.lab.image(FACTORY).read_bytes())
+            board.make(self.factory(host))
             host.plug(board.spec.name)
         host.run("sudo systemctl reset-failed klipper; sudo systemctl start klipper", check=True)
         host.wait_klippy("ready", 60.0)
@@ -204,9 +216,9 @@ def outcome(host: Host) -> dict[str, Any]:
     return dict(json.loads(host.run(f"cat $({newest})outcome.json", check=True).stdout))
 
 
-def flash_holds(host: Host, board: str, image: bytes) -> bool:
-    """Whether the chip's flash begins with exactly the image and is erased after it, up to the sector's end."""
-    return host.board(board).flash.read_bytes()[: len(image)] == image
+def flash_holds(host: Host, board: str, image: bytes, offset: int = 0) -> bool:
+    """Whether the chip's flash holds exactly the image from ``offset`` on."""
+    return host.board(board).flash.read_bytes()[offset:][: len(image)] == image
 
 
 def mcu_version(host: Host, mcu: str = "mcu") -> str:

@@ -70,7 +70,8 @@ class Cell:
     """One fault at one point of the host's last board.
 
     ``count``: how often in a row. ``placement``: where the protocol runs. ``new_only``: only the new firmware has it.
-    ``expected``: one outcome for each board of the bench.
+    ``expected``: one outcome for each board of the bench. ``status``: what a ``wrong_status`` says. ``read_back``:
+    nobody has an image of what the board runs. ``hands``: afterwards a person taps RESET, where no line reaches it.
     """
 
     fault: str
@@ -81,12 +82,16 @@ class Cell:
     placement: str = "host"
     bench: str = PLAIN
     new_only: bool = False
+    status: int = 0xFE
+    read_back: bool = False
+    hands: bool = False
 
     @property
     def name(self) -> str:
         times = f" x{self.count}" if self.count > 1 else ""
+        times += f" {self.status:02x}" if self.status != 0xFE else ""
         where = " from the controller" if self.placement == "controller" else ""
-        what = " in the new firmware" if self.new_only else ""
+        what = " in the new firmware" if self.new_only else " with unknown firmware" if self.read_back else ""
         return f"{self.bench}: {self.fault}{times} at {self.command}@{self.byte}{what}{where}"
 
 

@@ -6,19 +6,40 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.lab import matrix
-from tests.lab.cells import BENCHES, run_cell
+from fleetflash.agent.protocols.programmers import PROGRAMMERS
+from fleetflash.lab.lab import Lab, leftovers
+from tests.lab import kind_cells, matrix
+from tests.lab.cells import BENCHES, KIND_BENCHES, run_cell
+from tests.lab.conftest import lab_name, require_lab
 from tests.lab.fleet import Fleet
+from tests.lab.kinds import KINDS, KindFleet, hosts
 from tests.lab.matrix import Cell
 
 pytestmark = pytest.mark.lab
 
-
 PATIENT = ("link-stalled", "klipper-does-not-start", "hang")
+FULL = os.environ.get("FLEETFLASH_MATRIX") == "full"
+
+
+def chosen(full: list[Cell], thinned: list[Cell]) -> list[Cell]:
+    """The cells to run; FLEETFLASH_CELL is a regular expression for their names."""
+    only = os.environ.get("FLEETFLASH_CELL", "")
+    return [cell for cell in (full if FULL else thinned) if re.search(only, cell.name)]
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KindFleet]:
+    require_lab()
+    name, subnet = lab_name()
+    network, _, number = subnet.rpartition(".")
+    with Lab.up(f"{name}-kinds", hosts(), f"{network}.{int(number) + 2}", wait_klippy=90.0) as lab:
+        yield KindFleet(lab, tmp_path_factory.mktemp("kinds"))
+    assert leftovers(lab.layout) == []
 
 
 def test_matrix_has_enough_cells_and_no_cell_twice() -> None:
@@ -30,29 +51,46 @@ def test_matrix_has_enough_cells_and_no_cell_twice() -> None:
     assert {cell.bench for cell in thinned} == {cell.bench for cell in cells}
 
 
-def test_no_cell_needs_attention_unless_the_inventory_accepts_that_there_is_no_way_back() -> None:
-    assert {cell.bench for cell in matrix.full() if matrix.ATTENTION in cell.expected} == {matrix.LOST}
+def test_every_programmer_has_its_cells_and_no_cell_twice() -> None:
+    cells = kind_cells.full()
+    assert len(cells) >= 300 and len(set(cells)) == len(cells)
+    thinned = kind_cells.thinned()
+    assert set(thinned) <= set(cells)
+    assert {kind.programmer for kind in KINDS.values()} == set(PROGRAMMERS) - {"wch_isp", "esptool"}
+    assert {(cell.bench, cell.placement) for cell in thinned} == {(cell.bench, cell.placement) for cell in cells}
+
+
+def test_no_cell_needs_attention_unless_there_is_no_way_back_or_no_line_to_reset_the_chip() -> None:
+    cells = [*matrix.full(), *kind_cells.full()]
+    benches = {cell.bench for cell in cells if matrix.ATTENTION in cell.expected}
+    assert benches == {matrix.LOST, "katapult-uart", "katapult-usb"}
 
 
 def test_every_cell_comes_out_as_it_was_written_down(fleet: Fleet) -> None:
-    cells = matrix.full() if os.environ.get("FLEETFLASH_MATRIX") == "full" else matrix.thinned()
-    only = os.environ.get("FLEETFLASH_CELL", "")
-    cells = [cell for cell in cells if re.search(only, cell.name)]
+    run_cells(fleet, BENCHES, chosen(matrix.full(), matrix.thinned()))
+
+
+def test_every_cell_of_other_boards_comes_out_as_it_was_written_down(kinds: KindFleet) -> None:
+    run_cells(kinds, KIND_BENCHES, chosen(kind_cells.full(), kind_cells.thinned()))
+
+
+def run_cells(fleet: Fleet, benches: Mapping[str, tuple[str, ...]], cells: list[Cell]) -> None:
+    """Run all cells, each on a printer with its bench; fails with what was wrong."""
     # The ones that wait for klippy's or the link's patience begin first.
     waiting = sorted(cells, key=lambda cell: not (cell.count > 1000 or cell.fault in PATIENT))
     lock = threading.Lock()
     wrong: list[str] = []
     counted: Counter[str] = Counter()
 
-    def take(benches: tuple[str, ...]) -> Cell | None:
+    def take(fitting: tuple[str, ...]) -> Cell | None:
         with lock:
-            cell = next((cell for bench in benches for cell in waiting if cell.bench == bench), None)
+            cell = next((cell for bench in fitting for cell in waiting if cell.bench == bench), None)
             if cell is not None:
                 waiting.remove(cell)
             return cell
 
     def work(name: str) -> None:
-        while (cell := take(BENCHES[name])) is not None:
+        while (cell := take(benches[name])) is not None:
             started = time.monotonic()
             try:
                 problem = run_cell(fleet, fleet.lab.host(name), cell)
@@ -65,7 +103,7 @@ def test_every_cell_comes_out_as_it_was_written_down(fleet: Fleet) -> None:
             if problem:
                 wrong.append(f"{cell.name}: {problem}")
 
-    with ThreadPoolExecutor(len(BENCHES)) as pool:
-        list(pool.map(work, BENCHES))
+    with ThreadPoolExecutor(len(benches)) as pool:
+        list(pool.map(work, benches))
     print(f"\nmatrix: {len(cells)} cells, {len(wrong)} wrong; boards: {dict(counted)}", file=sys.stderr)
     assert wrong == [] and waiting == []

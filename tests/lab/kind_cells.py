@@ -1,0 +1,143 @@
+"""The cells of boards that are no BMCU-C: for each programmer its own points, and what its protocol makes of a fault.
+
+What sets them apart:
+
+- The STM32's ROM and the AVR bootloaders are reached by a line of the port whatever state they are in, so what fails
+  after the first erase is taken back.
+- Katapult's commands are repeated: what was lost or garbled once does no harm. But no line resets the chip: a Katapult
+  that hangs needs a person. So does a board that loses its power while it is written: Katapult starts
+  whatever has a first word, and half an application neither runs nor makes way.
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+from tests.lab.kinds import KINDS, SIZE
+from tests.lab.matrix import ATTENTION, BOARD_FAULTS, COMMITTED, RESTORED, UNTOUCHED, Cell
+
+MIDDLE = SIZE // 2
+#: (command, byte of the application): in the order in which a transaction reaches them.
+#: The STM32's first read is the question whether it is protected.
+POINTS: dict[str, list[tuple[str, int]]] = {
+    "stm32_rom": [
+        *(("baud", 0), ("identify", 0), ("read", 0), ("erase", 0), ("program", 0), ("program", MIDDLE)),
+        *(("program", SIZE - 1), ("read", MIDDLE), ("read", SIZE - 1)),
+    ],
+    "stk500": [
+        *(("identify", 0), ("address", 0), ("program", 0), ("program", MIDDLE), ("program", SIZE - 1)),
+        *(("read", 0), ("read", MIDDLE), ("end", 0)),
+    ],
+    "katapult": [
+        *(("identify", 0), ("program", 0), ("program", MIDDLE), ("program", SIZE - 1), ("flush", 0)),
+        *(("read", MIDDLE), ("end", 0)),
+    ],
+}
+#: What takes a board's power.
+POWERLESS = ("power-cut-with-boards", "unplugged-for-5-s", "back-under-another-name")
+HOST_FAULTS = ("agent-killed", "power-cut", *POWERLESS)
+#: Nothing of the board has been touched there; it is being written; it is being verified.
+PAUSES = (("identify", 0), ("program", MIDDLE), ("read", MIDDLE))
+#: Where a fault of the protocol is told by silence or noise, Katapult is asked this often.
+TRIES = 3
+REFUSED = 0xF2
+
+
+def full() -> list[Cell]:
+    """Every cell, of one bench after the other."""
+    return [cell for bench in KINDS for cell in _bench(bench)]
+
+
+def thinned() -> list[Cell]:
+    """One cell of each bench for the host and one for the controller, of those where something must come back."""
+    chosen = []
+    for bench in KINDS:
+        for placement in ("host", "controller"):
+            cells = [cell for cell in _bench(bench) if cell.placement == placement and cell.expected == (RESTORED,)]
+            chosen.append(cells[zlib.crc32(f"{bench} {placement}".encode()) % len(cells)])
+    return chosen
+
+
+def _bench(bench: str) -> Iterator[Cell]:
+    kind = KINDS[bench]
+    for cell in _cells(bench, kind.programmer):
+        yield replace(cell, byte=kind.offset + cell.byte) if cell.command in ("program", "read") else cell
+
+
+def _cells(bench: str, programmer: str) -> Iterator[Cell]:
+    for fault in BOARD_FAULTS:
+        for command, byte in POINTS[programmer]:
+            if programmer == "katapult":
+                expected = _of_katapult(fault, command)
+            else:
+                expected = _of_board(programmer, command, byte)
+            yield Cell(fault, command, byte, (expected,), bench=bench, hands=_needs_hands(programmer, fault, command))
+    for fault in HOST_FAULTS:
+        for command, byte in PAUSES:
+            yield Cell(fault, command, byte, (_of_host(programmer, fault, command),), bench=bench)
+    yield Cell("klippy-never-ready", "program", MIDDLE, (RESTORED,), bench=bench)
+    yield Cell("controller-SIGKILL", "program", MIDDLE, (COMMITTED,), bench=bench)
+    yield from _boot_cells(bench)
+    yield from _controller_cells(bench, programmer)
+    if programmer == "katapult":
+        for command, byte in POINTS[programmer][1:3]:
+            yield Cell("drop", command, byte, (RESTORED,), TRIES, bench=bench)
+            yield Cell("wrong_status", command, byte, (RESTORED,), bench=bench, status=REFUSED)
+    if bench in ("stm32-rom", "optiboot"):
+        yield from _unknown_cells(bench)
+
+
+def _of_board(programmer: str, command: str, byte: int) -> str:
+    """The boards that a line resets, whatever the fault."""
+    if command in ("baud", "identify", "end"):
+        # Asked again, after another reset if need be; what does not leave by command leaves by its lines.
+        return COMMITTED
+    return UNTOUCHED if (programmer, command, byte) == ("stm32_rom", "read", 0) else RESTORED
+
+
+def _of_katapult(fault: str, command: str) -> str:
+    if fault == "hang":
+        return UNTOUCHED if command == "identify" else ATTENTION
+    if fault == "corrupt" and command == "program":
+        return RESTORED
+    if fault == "power_cut":
+        return {"program": ATTENTION, "flush": RESTORED, "read": RESTORED}.get(command, COMMITTED)
+    return COMMITTED
+
+
+def _needs_hands(programmer: str, fault: str, command: str) -> bool:
+    return programmer == "katapult" and (fault, command) == ("hang", "identify")
+
+
+def _of_host(programmer: str, fault: str, command: str) -> str:
+    if command == "identify":
+        return UNTOUCHED
+    return ATTENTION if programmer == "katapult" and fault in POWERLESS and command == "program" else RESTORED
+
+
+def _boot_cells(bench: str) -> Iterator[Cell]:
+    yield Cell("refuse_bootloader", "boot", 0, (COMMITTED,), bench=bench)
+    yield Cell("refuse_bootloader", "boot", 0, (UNTOUCHED,), 1000, bench=bench)
+    yield Cell("boot_loop", "boot", 0, (COMMITTED,), 5, bench=bench, new_only=True)
+    yield Cell("other_version", "boot", 0, (RESTORED,), 1000, bench=bench, new_only=True)
+    yield Cell("power_cut", "klipper", 0, (COMMITTED,), bench=bench, new_only=True)
+
+
+def _controller_cells(bench: str, programmer: str) -> Iterator[Cell]:
+    """The host settles what a controller that writes the board itself can't finish."""
+    loss = COMMITTED if programmer == "katapult" else RESTORED
+    for command in ("program", "read"):
+        yield Cell("drop", command, MIDDLE, (loss,), bench=bench, placement="controller")
+    yield Cell("corrupt", "program", MIDDLE, (RESTORED,), bench=bench, placement="controller")
+    for fault in ("controller-SIGKILL", "agent-killed"):
+        for command, byte in PAUSES[1:]:
+            yield Cell(fault, command, byte, (RESTORED,), bench=bench, placement="controller")
+
+
+def _unknown_cells(bench: str) -> Iterator[Cell]:
+    """What the board runs is read first, and is its way back."""
+    for fault in ("power_cut", "drop", "corrupt"):
+        yield Cell(fault, "read", MIDDLE, (UNTOUCHED,), bench=bench, read_back=True)
+        yield Cell(fault, "program", MIDDLE, (RESTORED,), bench=bench, read_back=True)
+    yield Cell("agent-killed", "read", MIDDLE, (UNTOUCHED,), bench=bench, read_back=True)
+    yield Cell("power-cut", "program", MIDDLE, (RESTORED,), bench=bench, read_back=True)
