@@ -13,7 +13,9 @@ SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 PACKAGES := python3-venv:/usr/share/doc/python3.11-venv systemd-container:/usr/bin/systemd-nspawn \
     mmdebstrap:/usr/bin/mmdebstrap iproute2:/usr/sbin/ip openssh-client:/usr/bin/ssh \
     openssh-server:/usr/sbin/sshd gcc:/usr/bin/gcc libc6-dev:/usr/include/stdio.h fish:/usr/bin/fish dash:/bin/dash \
-    stm32flash:/usr/bin/stm32flash avrdude:/usr/bin/avrdude
+    stm32flash:/usr/bin/stm32flash avrdude:/usr/bin/avrdude \
+    libsimavr-dev:/usr/include/simavr/sim_avr.h gcc-avr:/usr/bin/avr-gcc \
+    avr-libc:/usr/lib/avr/include/avr/io.h arduino-core-avr:/usr/share/arduino/hardware/arduino/avr/bootloaders
 MISSING := $(foreach entry,$(PACKAGES),$(if $(wildcard $(word 2,$(subst :, ,$(entry)))),,$(word 1,$(subst :, ,$(entry)))))
 
 .PHONY: help demo test test-full mutants lint unit lab system clean

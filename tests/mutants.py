@@ -335,6 +335,13 @@ MUTANTS = [
         "tests/protocols/test_stk500_programmer.py",
     ),
     Mutant(
+        "late answers of an AVR bootloader",
+        "fleetflash/agent/protocols/stk500_programmer.py",
+        "                    if attempt:\n",
+        "                    if False:\n",
+        "tests/protocols/test_stk500_programmer.py",
+    ),
+    Mutant(
         "page that is shorter than asked",
         "fleetflash/agent/protocols/stk500v1.py",
         "if len(answer) < size + 2:",

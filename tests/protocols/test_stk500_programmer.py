@@ -117,6 +117,35 @@ class Mega(Board):
         return message(written[1], body[:1] + b"\0" + answer)
 
 
+class LampFirst(Board):
+    """Its bootloader flashes a lamp before it listens, so its first answer comes late, and each one after that."""
+
+    late = b""
+    flashes = True
+
+    def reset(self) -> None:
+        super().reset()
+        self.shines = False
+
+    def say(self, written: bytes) -> bytes:
+        answer = super().say(written)
+        self.shines = bool(answer) and self.flashes
+        if self.shines or self.late:
+            answer, self.late, self.flashes = self.late, answer, False
+        return answer
+
+    def read(self, size: int, timeout: float) -> bytes:
+        if not self._input and not self.shines:
+            self._input, self.late = self.late, b""
+        return super().read(size, timeout)
+
+
+class LampFirstOptiboot(LampFirst, Optiboot): ...
+
+
+class LampFirstMega(LampFirst, Mega): ...
+
+
 BOARDS = [Optiboot, Mega]
 
 
@@ -135,6 +164,12 @@ def test_board_is_reset_and_found_in_the_version_that_it_speaks(kind: Callable[[
     board = kind()
     assert entered(board).probe() == Found(board.signature.hex(), "")
     assert board.played == [RESET_PULSE] and board.settings == [115200]
+
+
+@pytest.mark.parametrize("kind", [LampFirstOptiboot, LampFirstMega])
+def test_answer_to_an_earlier_try_is_not_taken_for_that_to_the_next_command(kind: Callable[[], Board]) -> None:
+    board = kind()
+    assert entered(board).probe() == Found(board.signature.hex(), "")
 
 
 @pytest.mark.parametrize("kind", BOARDS)

@@ -21,7 +21,11 @@ BAUDRATE = 115200
 RESET_PULSE: List[LineStep] = [(False, False, 0.25), (True, True, 0.05)]
 #: A first byte may fall into the moment of the reset.
 RESETS = 4
-V1_TRIES, V2_TRIES = 3, 2
+#: How long each try to find a bootloader waits, in seconds. Some flash a lamp before they listen (optiboot 4.4, 0.38 s),
+#: and what is sent twice until then overruns the two bytes that the chip's UART keeps.
+V1_TIMEOUTS, V2_TIMEOUTS = (0.5, 0.15, 0.15), (0.25, 0.25)
+#: After an earlier try went unanswered, its answer may still be on its way, in seconds.
+LATE_SECONDS = 0.1
 
 
 class Stk500Programmer:
@@ -137,11 +141,13 @@ class Stk500Programmer:
         candidates = [self.bootloader] if self.bootloader else both
         for _ in range(tries):
             for candidate in candidates:
-                for _ in range(V1_TRIES if isinstance(candidate, Stk500v1) else V2_TRIES):
+                for attempt, timeout in enumerate(V1_TIMEOUTS if isinstance(candidate, Stk500v1) else V2_TIMEOUTS):
                     try:
-                        candidate.sync()
+                        candidate.sync(timeout)
                     except ProtocolError:
                         continue
+                    if attempt:
+                        self.port.read(64, LATE_SECONDS)
                     self.bootloader = candidate
                     return True
         return False
