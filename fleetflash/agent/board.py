@@ -56,7 +56,7 @@ class BoardOnPort:
             try:
                 session.check_identity()
                 session.check_protection()
-            except (WrongChipError, ProtectedError):
+            except (ProtocolError, PortError):
                 _leave(programmer)
                 raise
             yield session

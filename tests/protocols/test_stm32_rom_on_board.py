@@ -10,7 +10,7 @@ from programmed_board import backup, described, flash, ignore, nobody, open_port
 
 from fleetflash.agent import board as board_module
 from fleetflash.agent.board import BoardOnPort
-from fleetflash.agent.protocols.errors import ProtectedError, ProtocolError, VerifyError, WrongChipError
+from fleetflash.agent.protocols.errors import NoAnswerError, ProtectedError, ProtocolError, VerifyError, WrongChipError
 from fleetflash.agent.schema import Entry
 from fleetflash.lab.image import build_image
 
@@ -209,3 +209,12 @@ def test_protected_chip_is_erased_and_written_when_the_inventory_says_so(plug: P
     target = on(board, unprotect=True)
     flash(target, image("stm32f103", "v2"))
     assert running(target) == "v2"
+
+
+def test_bootloader_that_hangs_before_it_says_which_chip_it_is_is_left_by_its_lines(plug: Plug) -> None:
+    board = plug()
+    target = on(board)
+    board.do("fault", kind="hang", command="read", byte=0)
+    with pytest.raises(NoAnswerError), target.in_bootloader(nobody, ""):
+        raise AssertionError("entered")
+    assert running(target) == "v1"

@@ -21,8 +21,8 @@ BAUDRATE = 115200
 RESET_PULSE: List[LineStep] = [(False, False, 0.25), (True, True, 0.05)]
 #: A first byte may fall into the moment of the reset.
 RESETS = 4
-#: How long each try to find a bootloader waits, in seconds. Some flash a lamp before they listen (optiboot 4.4, 0.38 s),
-#: and what is sent twice until then overruns the two bytes that the chip's UART keeps.
+#: How long each try to find a bootloader waits, in seconds. Optiboot 4.4 flashes a lamp for 0.38 s before it listens
+#: (``optiboot.c``, flash_led); what is sent twice until then overruns the two bytes that the chip's UART keeps.
 V1_TIMEOUTS, V2_TIMEOUTS = (0.5, 0.15, 0.15), (0.25, 0.25)
 #: After an earlier try went unanswered, its answer may still be on its way, in seconds.
 LATE_SECONDS = 0.1

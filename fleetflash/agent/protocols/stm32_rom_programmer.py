@@ -102,7 +102,8 @@ class Stm32RomProgrammer:
         self._forget()
 
     def leave(self) -> None:
-        if self._is_in_bootloader():
+        # Lines that have led in lead out, whether or not the bootloader still answers.
+        if self.wiring or self._is_in_bootloader():
             self.reset()
         else:
             self._forget()
