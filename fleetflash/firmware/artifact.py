@@ -89,21 +89,37 @@ class KlipperFacts(_Strict):
         )
 
 
+class EspFacts(_Strict):
+    """What an ESP chip's application says of itself (its ``esp_app_desc_t``), empty where there is none.
+
+    ``packed_sha256``: of the archive of all files (``agent.protocols.flash_parts``), which is what a host is given.
+    ``flash_bytes``: what the partition table, or else the last file, needs.
+    """
+
+    project: str = ""
+    version: str = ""
+    idf_version: str = ""
+    elf_sha256: str = ""
+    packed_sha256: Sha256
+    flash_bytes: Annotated[int, Field(gt=0)]
+
+
 class Artifact(_Strict):
     """Image files for one chip.
 
-    ``kind`` is ``klipper`` (then ``klipper`` holds its facts) or ``raw``, such as a vendor's firmware.
+    ``kind`` is ``klipper`` or ``esp`` (then the field of that name holds its facts) or ``raw``, such as a vendor's.
     ``labels`` are sorted words such as ``factory``. ``build`` holds free facts of the build (commit,
     configuration hash, …); keys that look like secrets are refused, since everybody may read them.
     """
 
     schema_version: Literal[1]
-    kind: Literal["klipper", "raw"]
+    kind: Literal["klipper", "esp", "raw"]
     name: Word
     version: Annotated[str, Field(min_length=1, max_length=200)]
     chip: Word
     files: Annotated[tuple[ArtifactFile, ...], Field(min_length=1)]
     klipper: KlipperFacts | None = None
+    esp: EspFacts | None = None
     build: dict[str, str | int | bool] = {}
     labels: tuple[Word, ...] = ()
     created: AwareDatetime
@@ -122,6 +138,11 @@ class Artifact(_Strict):
     @property
     def short_id(self) -> str:
         return self.id[:12]
+
+    @property
+    def image_sha256(self) -> str:
+        """The sha256 of the one image that a host is given for it."""
+        return self.esp.packed_sha256 if self.esp else self.files[0].sha256
 
     @property
     def size(self) -> int:
@@ -162,6 +183,8 @@ class Artifact(_Strict):
     def _consistent(self) -> "Artifact":
         if (self.kind == "klipper") != (self.klipper is not None):
             raise ValueError("expected Klipper facts with kind klipper, and none with another")
+        if (self.kind == "esp") != (self.esp is not None):
+            raise ValueError("expected facts of an ESP image with kind esp, and none with another")
         if len({file.name for file in self.files}) < len(self.files):
             raise ValueError("two files have the same name")
         end = 0

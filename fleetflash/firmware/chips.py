@@ -8,6 +8,8 @@ STM32: Klipper ``src/stm32/Kconfig`` (``MCU`` constants; Katapult's are the same
 AN2606 (product ids of the boot ROM).
 RP2040: Klipper ``src/rp2040/Kconfig`` (``MCU``), RP2040 data sheet, section 2.2 (flash window); its flash is a chip of
 its own, of at least 2 MiB on the boards that run Klipper.
+ESP32 family: esptool ``targets`` (names); flash is a chip of its own, whose size only it can tell, up to 32 MiB behind
+these chips.
 """
 
 import difflib
@@ -16,6 +18,9 @@ from dataclasses import dataclass, field
 
 from fleetflash.firmware.errors import ImageSizeError, UnknownChipError, WrongChipError
 from fleetflash.firmware.image import Image, ImageFormat
+
+#: The family of chips whose images are archives of parts.
+ESP = "esp32"
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,18 @@ def _avr(name: str, flash_kib: int, boot_bytes: int, signature: str) -> Chip:
     )
 
 
+def _esp(name: str) -> Chip:
+    """No MCU constant fits: Klipper is not built for these."""
+    return Chip(
+        name=name,
+        family=ESP,
+        flash_bytes=32 * 1024 * 1024,
+        flash_bases=(0,),
+        mcu_prefixes=("none",),
+        bootloaders={"esptool": (name,)},
+    )
+
+
 _CHIPS = (
     _ch32v203("c8u6", 64, 0x30),
     _ch32v203("c8t6", 64, 0x31),
@@ -120,6 +137,11 @@ _CHIPS = (
     _stm32("stm32h723xg", 1024, "stm32h723xx", "0483"),
     _stm32("stm32h743xi", 2048, "stm32h743xx", "0450"),
     Chip("rp2040", "rp2040", 2 * 1024 * 1024, (0x1000_0000,), ("rp2040",), bootloaders={"katapult": ("rp2040",)}),
+    _esp("esp32"),
+    _esp("esp32s2"),
+    _esp("esp32s3"),
+    _esp("esp32c3"),
+    _esp("esp32c6"),
 )
 
 CHIPS: dict[str, Chip] = {chip.name: chip for chip in _CHIPS}

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fleetflash.firmware.artifact import Artifact, KlipperFacts, make_artifact
-from fleetflash.firmware.chips import check_image_fits
+from fleetflash.firmware.chips import ESP, check_image_fits
 from fleetflash.firmware.chips import chip as chip_by_name
 from fleetflash.firmware.errors import ArtifactError, NotKlipperImageError
+from fleetflash.firmware.esp import describe_layout
 from fleetflash.firmware.image import Image, load_image
 from fleetflash.firmware.versions import check_pin
 
@@ -30,8 +31,12 @@ def describe_image(
     The bytes for flash are kept, not the file around them, so that ``klipper.elf`` and the ``klipper.bin``
     made from it are the same artifact.
     """
-    image = load_image(path, offset)
     known_chip = chip_by_name(chip)
+    if known_chip.family == ESP:
+        return describe_layout(
+            Path(path), known_chip, name=name, version=version, label=label, offset=offset, build=build
+        )
+    image = load_image(path, offset)
     flash_offset = check_image_fits(image, known_chip)
     file = {"name": IMAGE_FILE, "offset": flash_offset, "size": len(image.data), "sha256": image.sha256}
     artifact = make_artifact(

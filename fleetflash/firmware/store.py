@@ -4,6 +4,7 @@
 on disk, and its files never change; only its description is replaced when labels are merged.
 """
 
+import hashlib
 import re
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleetflash.agent.protocols.flash_parts import Part, pack
 from fleetflash.firmware.artifact import (
     DESCRIPTION,
     Artifact,
@@ -199,6 +201,15 @@ class Store:
         entry = artifact.file(file if isinstance(file, str) else file.name)
         return read_content(self.path(artifact, entry), entry)
 
+    def read_image(self, artifact: Artifact) -> bytes:
+        """Return the one image that a host is given: the only file, or the archive of those of an ESP chip.
+
+        Raises ``CorruptArtifactError`` when a file is missing or differs.
+        """
+        if artifact.esp is None:
+            return self.read_file(artifact)
+        return pack(Part(file.offset, self.read_file(artifact, file)) for file in artifact.files)
+
     def verify(self) -> list[Problem]:
         """Check every artifact and return what is wrong: bad, missing or stray files, wrong facts."""
         problems = []
@@ -230,6 +241,16 @@ class Store:
                 continue
             if artifact.klipper and len(artifact.files) == 1:
                 yield from _fact_problems(artifact.klipper, content)
+        if artifact.esp:
+            yield from self._packing_problems(artifact)
+
+    def _packing_problems(self, artifact: Artifact) -> Iterator[str]:
+        try:
+            found = hashlib.sha256(self.read_image(artifact)).hexdigest()
+        except StoreError:
+            return  # its files were told of already
+        if found != artifact.image_sha256:
+            yield f"{DESCRIPTION} says {artifact.image_sha256[:12]} of the packed image; remove it and add it again"
 
     def _missing(self, name: str, version: str, chip: str) -> str:
         same = self.find(name=name)

@@ -1,0 +1,74 @@
+"""Several pieces of one flash as one file: what an image of an ESP chip is.
+
+A bootloader, a partition table and applications lie far apart, with what the firmware has stored for itself between
+them; so they can't be one block of bytes. They are kept as a tar archive (POSIX.1-1988 ``ustar``, which every
+operating system opens) with one member for each piece, named by its offset: ``0x00010000.bin``. Equal pieces make
+equal archives, so that the archive's sha256 names its content.
+"""
+
+import io
+import re
+import tarfile
+from dataclasses import dataclass
+from typing import Iterable, List
+
+from fleetflash.agent.protocols.errors import ProtocolError
+
+_NAME = re.compile(r"0x([0-9a-f]{8})\.bin")
+
+
+class PartsError(ProtocolError):
+    """These are no pieces of a flash."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """``data`` belongs at ``offset`` from the start of flash."""
+
+    offset: int
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        return self.offset + len(self.data)
+
+
+def pack(parts: Iterable[Part]) -> bytes:
+    """Return the archive of some pieces; raises ``PartsError`` when there are none or two overlap."""
+    ordered = _checked(sorted(parts, key=lambda part: part.offset))
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for part in ordered:
+            member = tarfile.TarInfo(f"0x{part.offset:08x}.bin")
+            member.size = len(part.data)
+            archive.addfile(member, io.BytesIO(part.data))
+    return packed.getvalue()
+
+
+def unpack(packed: bytes) -> List[Part]:
+    """Return the pieces of an archive by their offset; raises ``PartsError``."""
+    found = []
+    try:
+        with tarfile.open(fileobj=io.BytesIO(packed), mode="r:") as archive:
+            for member in archive:
+                name = _NAME.fullmatch(member.name)
+                file = archive.extractfile(member) if name and member.isfile() else None
+                if name is None or file is None:
+                    raise PartsError(f"the image holds {member.name!r}, which is no piece of a flash; register it anew")
+                found.append(Part(int(name[1], 16), file.read()))
+    except tarfile.TarError as error:
+        raise PartsError(f"the image is no archive of flash pieces ({error}); register it anew") from None
+    return _checked(sorted(found, key=lambda part: part.offset))
+
+
+def _checked(parts: List[Part]) -> List[Part]:
+    if not parts:
+        raise PartsError("an image needs at least one piece of flash")
+    end = 0
+    for part in parts:
+        if not part.data:
+            raise PartsError(f"the piece at {part.offset:#x} is empty")
+        if part.offset < end:
+            raise PartsError(f"the piece at {part.offset:#x} overlaps the one before it, which ends at {end:#x}")
+        end = part.end
+    return parts
