@@ -57,7 +57,7 @@ class Board(BaseModel):
     wiring: str = Field(default="", pattern=r"^(reset=(dtr:[01],boot=rts|rts:[01],boot=dtr):[01])?$")
     gesture: str = ""
     hands_seconds: float = Field(default=120.0, gt=0)
-    placement: Literal["host", "controller"] = "host"
+    placement: Literal["host", "controller"] | None = None
     baud: int = Field(default=250000, gt=0)
     uid: str = Field(default="", pattern=r"^([0-9a-f]{2})*$")
     accept_no_way_back: bool = False
@@ -65,9 +65,14 @@ class Board(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _usual_entry(cls, data: dict[str, Any]) -> dict[str, Any]:
+    def _usual(cls, data: dict[str, Any]) -> dict[str, Any]:
         capabilities = PROGRAMMERS.get(str(data.get("programmer", DEFAULT_PROGRAMMER)))
-        return {"entry": capabilities.entries[0] if capabilities else "lines", **data}
+        if capabilities is None:
+            return {"entry": "lines", **data}
+        usual: dict[str, Any] = {"entry": capabilities.entries[0], "baud": capabilities.baudrate}
+        if not capabilities.klipper:
+            usual["klippy_mcu"] = None
+        return {**usual, **data}
 
     @field_validator("programmer")
     @classmethod

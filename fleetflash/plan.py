@@ -213,10 +213,11 @@ def _plan_board(
             f"{target.name} --name {board.firmware} --label factory) or set accept_no_way_back = True for this board"
         )
     pace = PROGRAMMERS[board.programmer].pace
-    trip = LOCAL_ROUND_TRIP if board.placement == "host" else LOCAL_ROUND_TRIP + round_trip
+    trip = LOCAL_ROUND_TRIP + round_trip if board.placement == "controller" else LOCAL_ROUND_TRIP
     seconds = pace.seconds(wanted.size, trip)
     if reads:
-        seconds += pace.reading(target.room(board.flash_offset), LOCAL_ROUND_TRIP)
+        room = wanted.esp.flash_bytes if wanted.esp else target.room(board.flash_offset)
+        seconds += pace.reading(room, LOCAL_ROUND_TRIP)
     plan = dataclasses.replace(plan, seconds=round(seconds, 1))
     if board.entry == "button" and not desired.attended:
         return dataclasses.replace(
@@ -232,10 +233,10 @@ def is_current(facts: BoardFacts, wanted: Artifact) -> bool:
     written = facts.ledger.image_sha256 if facts.ledger else ""
     if facts.firmware.source == "unasked" or (wanted.klipper is None and not facts.firmware.version):
         # Nobody could ask, or a vendor's firmware says nothing: the ledger must do.
-        return written == wanted.files[0].sha256
+        return written == wanted.image_sha256
     if wanted.klipper is None:
         return False
-    return runs(facts.firmware, wanted.klipper) and written in ("", wanted.files[0].sha256)
+    return runs(facts.firmware, wanted.klipper) and written in ("", wanted.image_sha256)
 
 
 def runs(firmware: Firmware, image: KlipperFacts) -> bool:
@@ -258,7 +259,7 @@ def find_way_back(
     fitting = [artifact for artifact in artifacts if artifact.chip == target.name and not _shape(artifact, board)]
     ledger = facts.ledger.image_sha256 if facts.ledger else ""
     running = [a for a in fitting if a.klipper and runs(facts.firmware, a.klipper)]
-    running.sort(key=lambda a: (a.files[0].sha256 != ledger, a.id))
+    running.sort(key=lambda a: (a.image_sha256 != ledger, a.id))
     committed = [a for a in fitting if facts.ledger and a.id == facts.ledger.artifact]
     factory = [a for a in fitting if "factory" in a.labels]
     # Several factory images for one chip are a guess, unless one carries the firmware's own name.
@@ -303,7 +304,9 @@ def _chip_problem(board: Board, target: Chip, facts: BoardFacts) -> str:
 
 
 def _shape(artifact: Artifact, board: Board) -> str:
-    """A bootloader writes one image, from where the board's application begins."""
+    """A bootloader writes one image, from where the board's application begins; that of an ESP chip a whole layout."""
+    if PROGRAMMERS[board.programmer].parts:
+        return "" if artifact.esp else f"{artifact} is no image for {board.programmer}; register it for this chip"
     if len(artifact.files) != 1:
         return f"{artifact} has several files; {board.programmer} writes one image"
     offset = artifact.files[0].offset
@@ -427,7 +430,7 @@ def _with_transaction(
     for plan in flashes:
         for artifact in (plan.wanted, plan.way_back):
             if artifact is not None:
-                artifacts[artifact.files[0].sha256] = artifact
+                artifacts[artifact.image_sha256] = artifact
     return HostPlan(
         host=desired.name,
         boards=tuple(plans),
@@ -466,7 +469,7 @@ def _board_transaction(plan: BoardPlan, by_path: str) -> BoardTransaction:
         klippy_mcu=board.klippy_mcu,
         uid=plan.uid,
         baud=board.baud,
-        placement=board.placement,
+        placement=board.placement or "host",
         unprotect=board.unprotect,
         flash_base=target.flash_bases[0],
         flash_offset=board.flash_offset,
@@ -476,13 +479,14 @@ def _board_transaction(plan: BoardPlan, by_path: str) -> BoardTransaction:
 
 
 def _image(artifact: Artifact) -> Image:
-    file, facts = artifact.files[0], artifact.klipper
+    facts, esp = artifact.klipper, artifact.esp
     return Image(
         artifact=artifact.id,
-        sha256=file.sha256,
-        size=file.size,
+        sha256=artifact.image_sha256,
+        size=artifact.size,
         version=facts.version if facts else artifact.version,
         build_versions=facts.build_versions if facts else "",
-        constants=dict(facts.constants) if facts else {},
+        constants=dict(facts.constants) if facts else {"elf_sha256": esp.elf_sha256} if esp else {},
         klipper=facts is not None,
+        esp=esp is not None,
     )

@@ -1,5 +1,6 @@
 """The agent: runs beside the boards, on the Klipper host, from one zipapp.
 
-Python >= 3.9 and its standard library only; nothing outside this package is imported. The controller may import
+Python >= 3.9 and its standard library only; nothing outside this package is imported. (``tools.esptool_worker`` runs in
+a virtualenv that has esptool, in a process of its own.) The controller may import
 ``agent.schema``, ``agent.wire``, ``agent.port`` and ``agent.protocols``, so that protocols are written once.
 """

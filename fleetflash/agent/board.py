@@ -8,7 +8,7 @@ from typing import Callable, Iterator, cast
 from fleetflash.agent import devices
 from fleetflash.agent.port import PortError
 from fleetflash.agent.ports import SerialPort
-from fleetflash.agent.protocols import klipper
+from fleetflash.agent.protocols import esp_boot_log, klipper
 from fleetflash.agent.protocols.errors import ProtectedError, ProtocolError, WrongChipError
 from fleetflash.agent.protocols.programmer import Ask, Programmer, Progress, Target
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
@@ -16,6 +16,8 @@ from fleetflash.agent.schema import BoardTransaction, Firmware, Image
 
 OpenPort = Callable[[str, int], SerialPort]
 
+#: The fact of an ESP image that its boot log tells the beginning of.
+ELF_SHA256 = "elf_sha256"
 #: A board that has just been reset gets this long to answer with its firmware, in seconds.
 BOOT_SECONDS = 15.0
 #: A port that is gone gets this long to come back: after a boot, or while a USB hub settles.
@@ -110,6 +112,8 @@ class BoardOnPort:
 
     def check_runs(self, image: Image) -> None:
         """Raise ``WrongFirmwareError`` unless the board itself says that it runs ``image``, if it can say anything."""
+        if image.esp:
+            self._check_boots(image)
         if not image.klipper:
             return
         # The old firmware may talk at another rate than the new one, which is the inventory's.
@@ -117,6 +121,23 @@ class BoardOnPort:
         difference = differences(self.identify(baud if isinstance(baud, int) else self.board.baud), image)
         if difference:
             raise WrongFirmwareError(f"{self.board.name} on {self.board.port}: {difference}")
+
+    def _check_boots(self, image: Image) -> None:
+        port = self._open()
+        try:
+            found = esp_boot_log.watch(port)
+        finally:
+            port.close()
+        where = f"{self.board.name} on {self.board.port}"
+        if found.trouble:
+            raise WrongFirmwareError(f"{where}: does not run {image.version}: {found.trouble}")
+        if found.version and found.version != image.version:
+            raise WrongFirmwareError(f"{where}: boots {found.version}, expected {image.version}")
+        digest = str(image.constants.get(ELF_SHA256, ""))
+        if found.elf_sha256 and digest and not digest.startswith(found.elf_sha256):
+            raise WrongFirmwareError(
+                f"{where}: boots another build of {image.version} (ELF {found.elf_sha256}, expected {digest[:16]})"
+            )
 
 
 def _leave(programmer: Programmer) -> None:

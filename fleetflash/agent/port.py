@@ -11,9 +11,14 @@ class PortError(Exception):
 
 
 class Port(Protocol):
-    """A byte stream with a baud rate and two modem lines; local (``ports.SerialPort``) or remote (``link.port``)."""
+    """A byte stream with a baud rate and two modem lines; local (``ports.SerialPort``) or remote (``link.port``).
+
+    ``name`` is for messages. ``address``: by which a program beside this one opens it, a device or a pyserial URL;
+    empty when none can.
+    """
 
     name: str
+    address: str
 
     def read(self, size: int, timeout: float) -> bytes:
         """Return as soon as ``size`` bytes are there, or what came within ``timeout`` seconds (maybe nothing)."""

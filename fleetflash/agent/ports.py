@@ -35,7 +35,7 @@ class SerialPort:
     """One open serial port; implements ``port.Port``. Every failure is a ``PortError`` naming the port."""
 
     def __init__(self, name: str, fd: int) -> None:
-        self.name = name
+        self.name = self.address = name
         self._fd = fd
 
     @classmethod

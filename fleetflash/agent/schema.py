@@ -44,7 +44,7 @@ class Probe:
     """A board that a snapshot looks for.
 
     ``quiet``: seconds of silence that it needs after its port was opened, since that resets it. ``moves``: whether it
-    has another by-id name in its bootloader.
+    has another by-id name in its bootloader. ``klipper``: whether it runs Klipper and so can be asked what it runs.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Probe:
     baud: int = 250000
     quiet: float = 0.0
     moves: bool = False
+    klipper: bool = True
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,9 @@ class PortFacts:
 class Firmware:
     """What a board says that it runs.
 
-    ``source``: ``klippy`` (asked while Klipper runs), ``identify`` (asked on the port), ``unasked``
-    (somebody else has the port) or ``none`` (it does not answer); ``error`` says why.
+    ``source``: ``klippy`` (asked while Klipper runs), ``identify`` (asked on the port), ``boot-log`` (heard while it
+    started), ``unasked`` (somebody else has the port, or asking would disturb it) or ``none`` (it does not answer);
+    ``error`` says why.
     """
 
     source: str
@@ -179,7 +181,10 @@ class McuSection:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that a plan needs to know of a host. ``sudo`` and ``systemd`` are empty when fine, else say what is wrong."""
+    """All that a plan needs to know of a host.
+
+    ``sudo``, ``systemd`` and ``esptool`` are empty when fine, else say what is wrong.
+    """
 
     hostname: str
     python: str
@@ -192,13 +197,15 @@ class Snapshot:
     transaction: Optional[TransactionFacts] = None
     needs_attention: Dict[str, str] = field(default_factory=dict)
     sections: List[McuSection] = field(default_factory=list)
+    esptool: str = ""
 
 
 @dataclass(frozen=True)
 class Image:
     """Firmware that lies on the host by its hash, with what its board must say once it runs.
 
-    ``klipper`` is false for a vendor's firmware: such a board says nothing, and the bootloader's verify must do.
+    ``klipper`` is false for other firmware. ``esp``: an ESP chip's, which says in its boot log what it is, if anything.
+    A board that says nothing is believed by its bootloader's verify.
     """
 
     artifact: str
@@ -208,6 +215,7 @@ class Image:
     build_versions: str = ""
     constants: Dict[str, Any] = field(default_factory=dict)
     klipper: bool = True
+    esp: bool = False
 
 
 @dataclass(frozen=True)

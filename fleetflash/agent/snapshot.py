@@ -28,6 +28,7 @@ from fleetflash.agent.schema import (
     TransactionFacts,
 )
 from fleetflash.agent.store import Store, StoreError
+from fleetflash.agent.tools import environment
 
 #: klippy reaches ready, or gives up on a board for the moment, within this many seconds.
 STARTUP_SECONDS = 6.0
@@ -66,6 +67,7 @@ def take(request: SnapshotRequest, store: Store) -> Snapshot:
         transaction=transaction,
         needs_attention=store.attention(),
         sections=sections,
+        esptool=_why_no_esptool() if any(not probe.klipper for probe in request.boards) else "",
     )
 
 
@@ -167,6 +169,8 @@ def _firmware(
         return asked
     if not device:
         return Firmware(source="none", error=f"{probe.port} is not there")
+    if not probe.klipper:
+        return Firmware(source="unasked", error="only a reset would have it say what it runs")
     held = [holder for port in ports if port.device == device for holder in port.holders]
     if held:
         return Firmware(source="unasked", error=f"{device} is held by process {held[0].pid} ({held[0].command})")
@@ -240,6 +244,14 @@ def _why_no_sudo() -> str:
     return (
         "" if result.returncode == 0 else f"user {user} may not run {python} through sudo without a password; {grant}"
     )
+
+
+def _why_no_esptool() -> str:
+    try:
+        environment.find()
+    except environment.ToolError as error:
+        return str(error)
+    return ""
 
 
 def _why_no_systemd() -> str:

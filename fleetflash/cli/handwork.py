@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleetflash.agent.port import Port, PortError
-from fleetflash.agent.protocols import klipper
+from fleetflash.agent.protocols import esp_boot_log, klipper
 from fleetflash.agent.protocols.errors import ProtectedError, ProtocolError
+from fleetflash.agent.protocols.flash_parts import unpack
 from fleetflash.agent.protocols.programmer import Found, Programmer, Progress, Target
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
 from fleetflash.agent.protocols.wirings import reset_sequence
 from fleetflash.agent.schema import Entry
 from fleetflash.firmware.chips import Chip, check_image_fits
-from fleetflash.firmware.image import Image, load_image
+from fleetflash.firmware.esp import read_layout
+from fleetflash.firmware.image import load_image
 from fleetflash.link.bench import BenchPort
 from fleetflash.link.errors import LinkError
 
@@ -41,6 +43,14 @@ def identify(port: Port) -> klipper.Dictionary:
 
 
 @dataclass(frozen=True)
+class Content:
+    """What is written: ``data`` as the programmer takes it; ``version`` is empty where the board can't tell its own."""
+
+    data: bytes
+    version: str = ""
+
+
+@dataclass(frozen=True)
 class Job:
     """One board on one port. ``ask``: tell a person what to do.
 
@@ -56,8 +66,11 @@ class Job:
     offset: int = 0
     baud: int = 250000
 
-    def load(self, path: Path) -> Image:
+    def load(self, path: Path) -> Content:
         """Read an image and check that it is one for this chip and place; raises ``FirmwareError``."""
+        if self._parts:
+            layout = read_layout(path, self.chip, self.offset or None)
+            return Content(layout.packed(), layout.version)
         image = load_image(path, self.offset)
         offset = check_image_fits(image, self.chip)
         if offset != self.offset:
@@ -65,7 +78,7 @@ class Job:
                 f"{path} belongs at offset {offset:#x} in the flash, but --offset says {self.offset:#x}; correct it, "
                 "or give an image that was built for it"
             )
-        return image
+        return Content(image.data, image.dictionary.version if image.dictionary else "")
 
     def info(self) -> Found:
         """Ask the bootloader what the chip is, and start the application again."""
@@ -76,14 +89,15 @@ class Job:
         """Read the application's flash into a new file; return its bytes."""
         self._check_new(path)
         with self._in_bootloader() as programmer:
-            return len(self._read(programmer, path))
+            self._read(programmer, path)
+        return path.stat().st_size
 
-    def verify(self, image: Image) -> None:
+    def verify(self, image: Content) -> None:
         """Compare the flash with an image, and start the application again; raises ``VerifyError``."""
         with self._in_bootloader() as programmer:
             programmer.verify(image.data, self._phase("verify"))
 
-    def flash(self, image: Image, backup: Path | None, way_back: Image | None) -> str:
+    def flash(self, image: Content, backup: Path | None, way_back: Content | None) -> str:
         """Write an image; return what the board runs then, empty when it can't say.
 
         + backup: read the old firmware into this new file first; it is the way back
@@ -145,9 +159,11 @@ class Job:
         data = programmer.read(self._phase("read"))
         if not data:
             raise UntouchedError(f"{self.port.name}: its flash is empty, there is nothing to read; nothing was erased")
+        # All of an ESP chip's flash is one part: a file that any of its tools takes.
+        content = unpack(data)[0].data if self._parts else data
         try:
             with path.open("xb") as file:
-                file.write(data)
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -158,15 +174,29 @@ class Job:
         programmer.write(data, self._phase("program"))
         programmer.verify(data, self._phase("verify"))
 
-    def _check_runs(self, image: Image) -> str:
-        if image.dictionary is None:
+    def _check_runs(self, image: Content) -> str:
+        if not image.version:
             return ""
+        if self._parts:
+            return self._check_boots(image)
         port = self.port.reopen(self.baud)
         time.sleep(PROGRAMMERS[self.programmer].capabilities.quiet)
         found = identify(port)
-        if found.version != image.dictionary.version:
-            raise HandworkError(f"{self.port.name}: runs {found.version}, expected {image.dictionary.version}")
+        if found.version != image.version:
+            raise HandworkError(f"{self.port.name}: runs {found.version}, expected {image.version}")
         return found.version
+
+    def _check_boots(self, image: Content) -> str:
+        found = esp_boot_log.watch(self.port.reopen(self.baud))
+        if found.trouble or found.version not in ("", image.version):
+            what = found.trouble or f"boots {found.version}"
+            raise HandworkError(f"{self.port.name}: {what}, expected {image.version}")
+        return found.version
+
+    @property
+    def _parts(self) -> bool:
+        """Whether the programmer takes an archive of parts."""
+        return PROGRAMMERS[self.programmer].capabilities.parts
 
     def _restore(self, former: bytes | None) -> str:
         if former is None:

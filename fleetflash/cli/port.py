@@ -70,12 +70,13 @@ def _add(
 ) -> argparse.ArgumentParser:
     parser = jobs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
     parser.add_argument("target", metavar="PORT", help="a device of this computer, or fleetflash://[USER@]HOST/dev/…")
-    parser.add_argument("--baud", type=int, default=baud, help="the application's rate in bit/s (default: %(default)s)")
+    parser.add_argument("--baud", type=int, default=baud, help="the firmware's rate in bit/s (default: the usual one)")
     parser.set_defaults(run=run)
     return parser
 
 
 def _add_programmer(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(baud=None)
     parser.add_argument("--programmer", choices=sorted(PROGRAMMERS), required=True, help="see docs/programmers.md")
     parser.add_argument("--chip", required=True, metavar="CHIP", help=f"one of {', '.join(sorted(CHIPS))}")
     parser.add_argument("--entry", choices=("lines", "request", "button"), help="default: the programmer's usual way")
@@ -196,7 +197,7 @@ def _job(arguments: argparse.Namespace, bench: BenchPort) -> Job:
         report=_Progress(),
         chip=target,
         offset=arguments.offset,
-        baud=arguments.baud,
+        baud=arguments.baud or capabilities.baudrate,
     )
 
 

@@ -23,7 +23,7 @@ def snapshot(transport: "paramiko.Transport", desired: KlipperHost) -> Snapshot:
     probes = []
     for board in desired.boards:
         can = PROGRAMMERS[board.programmer]
-        probes.append(Probe(board.name, board.port, board.klippy_mcu, board.baud, can.quiet, can.moves))
+        probes.append(Probe(board.name, board.port, board.klippy_mcu, board.baud, can.quiet, can.moves, can.klipper))
     return take(transport, desired.name, SnapshotRequest(probes, desired.service, desired.socket))
 
 

@@ -39,6 +39,7 @@ class BenchPort:
             self._connection = connect(url.host, url.user, url.ssh_port, ssh_config=url.ssh_config)
         self._session = AgentSession(self._connection.transport, url.host, ["serve"], sudo=url.sudo)
         self._port = RemotePort.open(self._session, url.host, url.device, baudrate)
+        self._port.address = self.name
         return self._port
 
     def reopen(self, baudrate: int) -> Port:

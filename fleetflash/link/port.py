@@ -52,6 +52,7 @@ class RemotePort:
 
     def __init__(self, channel: FrameChannel, name: str, *, background: bool = False) -> None:
         self.name = name
+        self.address = ""
         self._host = name.partition(":/")[0]
         self._channel = channel
         self._background = background

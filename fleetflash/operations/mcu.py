@@ -113,7 +113,7 @@ def _run(host: Any, plan: HostPlan, progress: Progress) -> dict[str, Any]:
     store = Store()
 
     def read_image(sha256: str) -> bytes:
-        return store.read_file(plan.artifacts[sha256])
+        return store.read_image(plan.artifacts[sha256])
 
     try:
         with AgentSession(transport(host), host.name, ["run"], sudo=True) as session:

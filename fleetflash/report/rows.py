@@ -68,7 +68,7 @@ def _row(plan: HostPlan, board: BoardPlan) -> Row:
         chip=board.board.chip if board.board else "",
         running=board.running.version or ("unknown" if board.board else ""),
         wanted=board.wanted.version if board.wanted else str(board.board.firmware_version if board.board else ""),
-        image=board.wanted.files[0].sha256[:12] if board.wanted else "",
+        image=board.wanted.image_sha256[:12] if board.wanted else "",
         way_back=way_back,
         seconds=board.seconds if flashing else None,
         downtime=plan.downtime if flashing else None,

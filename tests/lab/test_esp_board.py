@@ -1,12 +1,8 @@
 """ESP boards at the USB sockets of a lab's host: reset by their modem lines, flashed by esptool inside of the host."""
 
-import importlib.metadata
-import io
 import os
-import re
 import shutil
 import subprocess
-import tarfile
 import time
 from collections.abc import Callable, Iterator
 
@@ -16,6 +12,7 @@ from fleetflash.lab.esp_image import build_app
 from fleetflash.lab.host import Host
 from fleetflash.lab.lab import Lab, leftovers
 from fleetflash.lab.spec import BoardSpec, HostSpec
+from tests.lab.tools import install_esptool
 
 pytestmark = [
     pytest.mark.lab,
@@ -32,37 +29,9 @@ def host() -> Iterator[Host]:
     boards = (BoardSpec("gateway", mcu="", kind="esp32s3", uid=MAC), BoardSpec("spare", mcu="", kind="esp32"))
     with Lab.up("test-esp", (HostSpec("printer-1", boards),), "10.76.0") as lab:
         host = lab.host("printer-1")
-        install_esptool(host)
+        install_esptool(host, "/opt/esptool")
         yield host
     assert leftovers(lab.layout) == []
-
-
-def install_esptool(host: Host) -> None:
-    """Put esptool and what it needs into the host, as a tool directory of its own."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for distribution in requirements("esptool", {}).values():
-            for file in distribution.files or ():
-                if not file.parts[0].startswith(".") and file.locate().is_file():
-                    archive.add(file.locate(), str(file))
-    command = [*host.ssh_command("root"), "mkdir /opt/esptool && tar -x -C /opt/esptool"]
-    subprocess.run(command, input=packed.getvalue(), check=True, timeout=60)
-
-
-def requirements(
-    name: str, found: dict[str, importlib.metadata.Distribution]
-) -> dict[str, importlib.metadata.Distribution]:
-    """A distribution and, again and again, those it requires here."""
-    try:
-        distribution = importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError:
-        return found
-    if distribution.name not in found:
-        found[distribution.name] = distribution
-        for requirement in distribution.requires or ():
-            if "extra ==" not in requirement:
-                requirements(re.split(r"[^\w.-]", requirement)[0], found)
-    return found
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -93,7 +93,7 @@ def test_agent_works_on_every_python_or_says_that_it_is_too_old(python: Path, te
         + wire.encode_json({"type": "close", "id": 3})
     )
     # The stream must not end before the agent has carried everything out.
-    stdout, stderr, code = run_bootstrap(["sh", "-c"], {}, f"(cat; sleep 2) | {python}", order)
+    stdout, stderr, code = run_bootstrap(["sh", "-c"], {}, f"(cat; sleep 4) | {python}", order)
     if tuple(map(int, version.split(".")[:2])) < bootstrap.OLDEST_PYTHON:
         assert stdout == b"\n" + wire.MARKER + b" old " + version.encode() + b"\n"
         assert code == 1

@@ -21,8 +21,8 @@ class Pace:
 
     ``baudrate``: of the line in bit/s, with ``bits`` a byte. ``chunk``: image bytes per step; ``overhead``: bytes on
     the line per step beside the image, both ways; ``trips``: round trips a step. ``busy``: seconds that the flash needs
-    per step of the write. ``fixed``: seconds for entering the bootloader and leaving it. Each image is written and
-    verified, which are two passes.
+    per step of the write. ``fixed``: seconds for entering the bootloader and leaving it. ``passes``: how often an image
+    crosses the line: twice where verifying means sending or reading it again.
     """
 
     baudrate: int
@@ -32,12 +32,13 @@ class Pace:
     trips: int = 1
     bits: int = 10
     busy: float = 0.0
+    passes: int = 2
 
     def seconds(self, size: int, round_trip: float) -> float:
         """Estimate how long ``size`` bytes take when every answer comes ``round_trip`` seconds late."""
         steps = -(-size // self.chunk)
-        line = 2 * steps * (self.chunk + self.overhead) * self.bits / self.baudrate
-        return self.fixed + line + steps * self.busy + 2 * steps * self.trips * round_trip
+        line = self.passes * steps * (self.chunk + self.overhead) * self.bits / self.baudrate
+        return self.fixed + line + steps * self.busy + self.passes * steps * self.trips * round_trip
 
     def reading(self, size: int, round_trip: float) -> float:
         """Estimate how long it takes to read ``size`` bytes."""
@@ -53,7 +54,9 @@ class Capabilities:
     ``schema.Entry.method``; the first is the usual one. ``wired``: whether DTR and RTS reset the chip and raise BOOT0,
     so that ``Entry.wiring`` means something. ``quiet``: seconds of silence that a board needs after its port was
     opened, since that resets it and whatever is sent then keeps its bootloader waiting. ``moves``: whether a board on
-    USB has other USB ids, and so another by-id name, in its bootloader.
+    USB has other USB ids, and so another by-id name, in its bootloader. ``parts``: whether an image is an archive of
+    ``flash_parts`` for the whole flash. ``klipper``: whether such a board runs Klipper, and so can be asked what it
+    runs. ``baudrate``: at which its firmware usually talks, in bit/s.
     """
 
     read_back: bool
@@ -62,6 +65,9 @@ class Capabilities:
     wired: bool = False
     quiet: float = 0.0
     moves: bool = False
+    parts: bool = False
+    klipper: bool = True
+    baudrate: int = 250_000
 
     def backup(self, protected: bool, known_good: bool) -> str:
         """Say what a board's way back can be: ``read-back``, ``known-good only`` or ``none``.

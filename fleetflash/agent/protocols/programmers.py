@@ -3,6 +3,7 @@
 from typing import Dict, Protocol
 
 from fleetflash.agent.port import Port
+from fleetflash.agent.protocols.esptool_programmer import EsptoolProgrammer
 from fleetflash.agent.protocols.katapult_programmer import KatapultProgrammer
 from fleetflash.agent.protocols.programmer import Capabilities, Programmer, Reopen, Target
 from fleetflash.agent.protocols.stk500_programmer import Stk500Programmer
@@ -23,4 +24,5 @@ PROGRAMMERS: Dict[str, Kind] = {
     "katapult": KatapultProgrammer,
     "stm32_rom": Stm32RomProgrammer,
     "stk500": Stk500Programmer,
+    "esptool": EsptoolProgrammer,
 }

@@ -1,0 +1,93 @@
+"""ESP32 gateways at printers' hosts: whole layouts through esptool, from the host's own and from here."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleetflash.lab.esp_image import build_app, build_layout
+from fleetflash.lab.host import Host
+from fleetflash.lab.lab import Lab, leftovers
+from fleetflash.lab.spec import BoardSpec, HostSpec
+from tests.lab.conftest import require_lab
+from tests.lab.fleet import FACTORY, NEXT, WANTED, Fleet, Run, journal, mcu_version
+from tests.lab.tools import make_virtualenv
+
+MAC = "240ac400cafe"
+APP = 0x10000
+APP_SIZE = 0x14000
+
+pytestmark = pytest.mark.lab
+
+
+class Gateways(Fleet):
+    """``printer-1`` has a BMCU-C and an ESP32; ``printer-2`` the same without esptool."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for version in (FACTORY, WANTED, NEXT):
+            described = self.build("esp32", version)
+            add = ["artifact", "add", str(described), "--chip", "esp32", "--name", "gateway"]
+            added = self.fleetflash(*add, *(["--label", "factory"] if version == FACTORY else []))
+            assert added.code == 0, added.output
+
+    def build(self, kind: str, version: str) -> Path:
+        """What ESP-IDF leaves in a build directory; its ``flasher_args.json``."""
+        directory = self.directory / f"{kind}-{version}"
+        directory.mkdir()
+        files = {}
+        layout = build_layout(kind, {"factory": build_app(kind, version, size=APP_SIZE)})
+        for offset, content in layout.parts.items():
+            path = directory / f"{offset:x}.bin"
+            path.write_bytes(content)
+            files[hex(offset)] = path.name
+        described = directory / "flasher_args.json"
+        described.write_text(json.dumps({"flash_files": files, "extra_esptool_args": {"chip": kind}}))
+        return described
+
+    def describe(self, host: Host, **boards: dict[str, Any]) -> dict[str, Any]:
+        described = super().describe(host, **boards)
+        gateway = described["boards"]["gateway"]
+        gateway.update({"chip": "esp32", "programmer": "esptool", "firmware": "gateway"})
+        gateway.pop("klippy_mcu")
+        gateway.pop("wiring")
+        return described
+
+    def flash(self, host: str, version: str, **gateway: Any) -> Run:
+        boards = self.inventory[host]["boards"]
+        changed = {**boards, "gateway": {**boards["gateway"], "firmware_version": version, **gateway}}
+        return self.pyinfra(self.write_inventory(host, **{host.replace("-", "_"): {"boards": changed}}))
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateways]:
+    require_lab()
+    boards = (BoardSpec("bmcu"), BoardSpec("gateway", mcu="", kind="esp32", uid=MAC))
+    hosts = tuple(HostSpec(name, boards) for name in ("printer-1", "printer-2"))
+    with Lab.up("test-gateways", hosts, "10.79.0", wait_klippy=90.0) as lab:
+        make_virtualenv(lab.host("printer-1"))
+        yield Gateways(lab, tmp_path_factory.mktemp("gateways"))
+    assert leftovers(lab.layout) == []
+
+
+def gateway(host: Host) -> dict[str, Any]:
+    status: dict[str, Any] = host.board("gateway").control.status()
+    return status
+
+
+def test_a_gateway_is_flashed_with_its_neighbour_and_left_alone_in_the_next_run(fleet: Gateways) -> None:
+    host = fleet.lab.host("printer-1")
+    run = fleet.flash("printer-1", WANTED)
+    assert run.code == 0, run.output
+    assert (gateway(host)["version"], gateway(host)["mode"]) == (WANTED, "application")
+    assert mcu_version(host) == WANTED
+    writing = [entry for entry in journal(host) if entry["step"] == "writing" and entry["board"] == "gateway"]
+    assert [entry["uid"] for entry in writing] == [MAC]
+    erased = gateway(host)["sectors_erased"]
+    resets = gateway(host)["resets"]
+    again = fleet.flash("printer-1", WANTED)
+    assert again.code == 0 and "2 already current" in again.output, again.output
+    assert again.line("gateway", "assumed")
+    assert (gateway(host)["sectors_erased"], gateway(host)["resets"]) == (erased, resets)
