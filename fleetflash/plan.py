@@ -70,6 +70,7 @@ class BoardPlan:
     way_back_kind: str = ""
     backup: str = ""
     uid: str = ""
+    placement: str = "host"
     seconds: float | None = None
 
 
@@ -99,10 +100,14 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class Identity:
-    """Who plans: the transaction's id, and the controller's name for the host's record."""
+    """Who plans: the transaction's id, and the controller's name for the host's record.
+
+    ``esptool``: why the controller can't run esptool; empty when it can.
+    """
 
     transaction: str
     controller: str
+    esptool: str = ""
 
 
 def offline(host: str, reason: str) -> HostPlan:
@@ -135,7 +140,7 @@ def plan_host(
     plans = [BoardPlan(name, Action.REFUSE, reason) for name, reason in desired.errors]
     shared = _boards_on_one_device(desired.boards, observed)
     for board in desired.boards:
-        plans.append(_plan_board(board, desired, observed, catalogue, shared, round_trip))
+        plans.append(_plan_board(board, desired, observed, catalogue, identity, shared, round_trip))
     plans = _apply_policy(desired, _apply_host(plans, desired, observed))
     return _with_transaction(desired, observed, plans, identity)
 
@@ -168,6 +173,7 @@ def _plan_board(
     desired: KlipperHost,
     observed: Snapshot,
     catalogue: Catalogue,
+    identity: Identity,
     shared: dict[str, str],
     round_trip: float,
 ) -> BoardPlan:
@@ -212,8 +218,12 @@ def _plan_board(
             f"({facts.firmware.version or 'unknown'}); register it (fleetflash artifact add IMAGE --chip "
             f"{target.name} --name {board.firmware} --label factory) or set accept_no_way_back = True for this board"
         )
+    placement, problem = _placement(board, observed, identity)
+    if problem:
+        return refuse(problem)
+    plan = dataclasses.replace(plan, placement=placement)
     pace = PROGRAMMERS[board.programmer].pace
-    trip = LOCAL_ROUND_TRIP + round_trip if board.placement == "controller" else LOCAL_ROUND_TRIP
+    trip = LOCAL_ROUND_TRIP + round_trip if placement == "controller" else LOCAL_ROUND_TRIP
     seconds = pace.seconds(wanted.size, trip)
     if reads:
         room = wanted.esp.flash_bytes if wanted.esp else target.room(board.flash_offset)
@@ -226,6 +236,15 @@ def _plan_board(
             reason="its bootloader needs a person at the button; run with --data attended=true when somebody is there",
         )
     return dataclasses.replace(plan, action=Action.FLASH)
+
+
+def _placement(board: Board, observed: Snapshot, identity: Identity) -> tuple[str, str]:
+    """Return where a board's protocol runs, and why it can't. A tool that the host lacks is the controller's to run."""
+    if not PROGRAMMERS[board.programmer].tool:
+        return board.placement or "host", ""
+    if board.placement == "host" or (board.placement is None and not observed.esptool):
+        return "host", observed.esptool
+    return "controller", identity.esptool
 
 
 def is_current(facts: BoardFacts, wanted: Artifact) -> bool:
@@ -469,7 +488,8 @@ def _board_transaction(plan: BoardPlan, by_path: str) -> BoardTransaction:
         klippy_mcu=board.klippy_mcu,
         uid=plan.uid,
         baud=board.baud,
-        placement=board.placement or "host",
+        placement=plan.placement,
+        tool=PROGRAMMERS[board.programmer].tool,
         unprotect=board.unprotect,
         flash_base=target.flash_bases[0],
         flash_offset=board.flash_offset,

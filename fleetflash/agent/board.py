@@ -3,16 +3,18 @@
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Callable, Iterator, cast
+from typing import Callable, Iterator, Optional, cast
 
 from fleetflash.agent import devices
-from fleetflash.agent.port import PortError
+from fleetflash.agent.port import Port, PortError
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols import esp_boot_log, klipper
 from fleetflash.agent.protocols.errors import ProtectedError, ProtocolError, WrongChipError
+from fleetflash.agent.protocols.esptool_programmer import EsptoolProgrammer
 from fleetflash.agent.protocols.programmer import Ask, Programmer, Progress, Target
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
 from fleetflash.agent.schema import BoardTransaction, Firmware, Image
+from fleetflash.agent.tools.process import Tool
 
 OpenPort = Callable[[str, int], SerialPort]
 
@@ -43,11 +45,15 @@ def differences(found: Firmware, image: Image) -> str:
 
 
 class BoardOnPort:
-    """A board and how its port is opened (replaced in tests)."""
+    """A board and how its port is opened (replaced in tests).
 
-    def __init__(self, board: BoardTransaction, open_port: OpenPort):
+    ``lend``: has the controller's tool take a port over, where the host has none of its own.
+    """
+
+    def __init__(self, board: BoardTransaction, open_port: OpenPort, lend: Optional[Callable[[Port], Tool]] = None):
         self.board = board
         self.open_port = open_port
+        self.lend = lend
 
     @contextmanager
     def in_bootloader(self, ask: Ask, uid: str) -> Iterator["Session"]:
@@ -85,6 +91,8 @@ class BoardOnPort:
         board = self.board
         target = Target(board.flash_base, board.flash_offset, board.flash_size, board.baud)
         programmer = PROGRAMMERS[board.programmer](self._open(), target, self._open)
+        if self.lend is not None and isinstance(programmer, EsptoolProgrammer):
+            programmer.start_tool = self.lend
         try:
             yield programmer
         finally:

@@ -63,7 +63,7 @@ def _check_images(board: BoardTransaction, store: Store) -> None:
         if image.size > board.flash_size:
             what = f"{image.version} has {image.size} bytes, {board.chip} has {board.flash_size} bytes of flash"
             raise RefusalError(f"{board.name}: {what}; nothing was stopped")
-        if image is board.wanted and board.placement != "host":
+        if image is board.wanted and not board.host_writes:
             continue
         try:
             store.read_image(image.sha256)

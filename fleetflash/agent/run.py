@@ -76,8 +76,7 @@ def _start(message: Dict[str, Any], store: Store, archive: bytes, stdin: BinaryI
     wanted = {
         image.sha256
         for board in transaction.boards
-        for image in ([board.wanted] if board.placement == "host" else [])
-        + ([board.way_back] if board.way_back else [])
+        for image in ([board.wanted] if board.host_writes else []) + ([board.way_back] if board.way_back else [])
         if disk.sha256_file(store.image(image.sha256)) != image.sha256
     }
     _send(stdout, {"type": "want", "sha256": sorted(wanted)})
@@ -181,7 +180,7 @@ def _follow(transaction_id: str, lend: bool, store: Store, stdin: BinaryIO, stdo
     while True:
         for event in reader.read():
             _send(stdout, {"type": "event", "event": event})
-            if lend and event.get("step") == "port-offered":
+            if lend and event.get("step") in ("port-offered", "tool-offered"):
                 _relay(str(event["socket"]), stdin, stdout)
         if _hung_up(stdin):
             sys.exit(0)  # the controller is gone; the transaction goes on without it

@@ -227,7 +227,8 @@ class BoardTransaction:
     and ``flash_size`` how many bytes it may have there. ``by_path`` leads to the port when its own name is gone.
     ``expected`` is what the plan saw: the agent refuses when the board has changed since. ``uid`` is empty while the
     board has not been met before. ``read_back``: no known-good image is at hand, so what the board runs is read before
-    the first erase and is its way back. ``way_back`` is ``None`` only then, or when the user accepted that there is
+    the first erase and is its way back. ``tool``: its programmer is a program, which the controller runs where it has
+    the placement. ``way_back`` is ``None`` only then, or when the user accepted that there is
     none.
     """
 
@@ -251,6 +252,17 @@ class BoardTransaction:
     flash_offset: int = 0
     by_path: str = ""
     read_back: bool = False
+    tool: bool = False
+
+    @property
+    def lends_tool(self) -> bool:
+        """Whether the host leads the tool that the controller runs."""
+        return self.tool and self.placement == "controller"
+
+    @property
+    def host_writes(self) -> bool:
+        """Whether the host needs the image that is to be written."""
+        return self.tool or self.placement == "host"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ Frames as in ``wire``. DATA frames are port bytes, both ways. A command that car
     {"type":"drain"}                            done when everything written has left
     {"type":"inputs"}                           "done" carries "bits", the TIOCM_* bits of the port
     {"type":"close",…}                          ends ``serve_port``, which returns this message
+    {"type":"piece",…}, {"type":"result",…}     of a flash tool that has the port: ``ToolServer.exchange`` collects the
+                                                pieces and ends with the result
     {"type":"ping"}                             nothing but a sign of life
 
 Commands take effect in the order of the stream: what was written before one has left the port when it is
@@ -25,7 +27,7 @@ import select
 import threading
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple, Union
 
 from fleetflash.agent import wire
 from fleetflash.agent.port import PortError
@@ -89,6 +91,28 @@ def serve_port(port: SerialPort, read_fd: int, write_fd: int, silence: float = S
             os.set_blocking(fd, value)
 
 
+class ToolServer:
+    """Serves an open port to a flash tool at the other end of a socket, from one exchange of messages to the next.
+
+    The descriptor must not block.
+    """
+
+    def __init__(self, port: SerialPort, descriptor: int, silence: float = SILENCE):
+        self._server = _Server(port, descriptor, descriptor, silence)
+        self._server.grant()
+
+    def exchange(self, messages: Iterable[Message]) -> Tuple[Message, List[Message]]:
+        """Send ``messages`` and serve the port until the tool's result; return that and the pieces before it.
+
+        An empty result: the other side was lost. Raises ``PortError`` when the port is gone.
+        """
+        return self._server.exchange(messages)
+
+    def say(self, message: Message) -> None:
+        """Send a last message, if anybody still listens."""
+        self._server.say(message)
+
+
 class _PeerGone(Exception):
     """The controller is no longer there."""
 
@@ -113,9 +137,28 @@ class _Server:
         self._drain: Optional[_Drain] = None
         self._lines_changed: Optional[Tuple[float, float]] = None
         self._closed: Optional[Message] = None
+        self._pieces: List[Message] = []
 
     def run(self) -> Message:
+        self.grant()
+        return self._serve()
+
+    def grant(self) -> None:
+        """Allow the other side to send."""
         self._send({"type": "credit", "bytes": WINDOW})
+
+    def exchange(self, messages: Iterable[Message]) -> Tuple[Message, List[Message]]:
+        self._heard = time.monotonic()
+        self._closed, self._pieces = None, []
+        for message in messages:
+            self._send(message)
+        return self._serve(), self._pieces
+
+    def say(self, message: Message) -> None:
+        self._send(message)
+        self._flush_last()
+
+    def _serve(self) -> Message:
         try:
             while self._closed is None:
                 self._advance()
@@ -297,6 +340,8 @@ class _Server:
             "discard_input": self._discard_input,
             "inputs": self._inputs,
             "close": self._close,
+            "piece": self._piece,
+            "result": self._result,
         }
         if kind not in commands:
             raise wire.WireError(f"unknown command {kind!r}")
@@ -359,6 +404,14 @@ class _Server:
         yield None
         self._answer({"type": "done"})
         self._closed = message
+
+    def _piece(self, message: Message) -> _Task:
+        self._pieces.append(message)
+        return iter(())
+
+    def _result(self, message: Message) -> _Task:
+        self._closed = message
+        return iter(())
 
     # To the controller
 

@@ -7,17 +7,20 @@ per board: bootloader, identity, backup, journal, erase, program, verify, reset 
 
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Set
+from typing import Any, Callable, Dict, List, Optional, Set
 
 from fleetflash.agent import guard, klippy, preconditions, systemd
 from fleetflash.agent.backups import Backups
 from fleetflash.agent.board import BoardOnPort, OpenPort, Session, differences
 from fleetflash.agent.history import downtime, failures, restored_boards, troubles, unsettled, verified_boards
 from fleetflash.agent.lease import lend_port
+from fleetflash.agent.lent_tool import LentTool
+from fleetflash.agent.port import Port
 from fleetflash.agent.record import COMMITTED, FAILED, NEEDS_ATTENTION, REFUSED, RESTORED, UNFINISHED, Record
 from fleetflash.agent.schema import BoardTransaction, Image, Transaction, to_json
 from fleetflash.agent.service import KlipperService
 from fleetflash.agent.store import Store
+from fleetflash.agent.tools.process import Tool
 from fleetflash.agent.way_back import BOARD_ERRORS, WayBack
 
 
@@ -30,10 +33,15 @@ class Runner:
         self.agent = agent
         self.record = Record(transaction, store)
         self.boards: Dict[str, BoardOnPort] = {
-            board.name: BoardOnPort(board, open_port) for board in transaction.boards
+            board.name: BoardOnPort(board, open_port, self._lender(board)) for board in transaction.boards
         }
         self.klipper = KlipperService(transaction, self.record.log)
         self.way_back = WayBack(self.record, self.boards, self.klipper.stop)
+
+    def _lender(self, board: BoardTransaction) -> Optional[Callable[[Port], Tool]]:
+        if not board.lends_tool:
+            return None
+        return lambda port: LentTool(port, board.name, self.transaction.id, self.record.events)
 
     # The transaction
 
@@ -136,7 +144,7 @@ class Runner:
             self.record.log("writing", board=name, uid=session.uid, sha256=image.sha256)
             self.record.enter_unfinished(board.board, self.way_back.image(name), session.uid)
             session.unprotect_if_asked(self.record.ask(name))
-            if board.board.placement == "controller":
+            if not board.board.host_writes:
                 lend_port(session, self.transaction.id, image, self.record.events)
             else:
                 session.write(self.store.read_image(image.sha256), self.record.progress(name))

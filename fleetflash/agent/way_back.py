@@ -6,7 +6,7 @@ from typing import Callable, Dict, Optional, Set
 from fleetflash.agent import patience
 from fleetflash.agent.board import BoardOnPort, WrongFirmwareError
 from fleetflash.agent.history import backed_up, resisting, unsettled
-from fleetflash.agent.lease import LeaseError
+from fleetflash.agent.lease import LeaseError, OutOfReachError
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols.errors import ProtocolError, WrongChipError
 from fleetflash.agent.record import FAILED, NEEDS_ATTENTION, RESTORED, Record
@@ -65,12 +65,20 @@ class WayBack:
                 self.record.log("leave-failed", board=name, error=str(error))
 
     def _restore(self, name: str, reason: str, attempts: int) -> bool:
-        """Write a board's way back and check it; a board without one, or that fails, is latched for a person."""
+        """Write a board's way back and check it; a board without one, or that fails, is latched for a person.
+
+        False for those that are latched. A board that only a controller can write is left to the next run.
+        """
         problem = ""
         for attempt in range(1, attempts + 1):
             self.record.log("restoring", board=name, attempt=attempt)
             try:
                 image = self._write(name)
+            except OutOfReachError as error:
+                # Nothing is wrong with the board, and the next run's controller reaches it again.
+                self.record.log("out-of-reach", board=name, error=str(error))
+                self.record.results[name].update(result=FAILED, detail=str(error))
+                return True
             except BOARD_ERRORS as error:
                 problem = str(error)
                 self.record.log("restore-failed", board=name, error=problem)

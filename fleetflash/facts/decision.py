@@ -10,6 +10,7 @@ from fleetflash.facts.snapshot import snapshot
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
 from fleetflash.link.errors import LinkError, UnreachableError
+from fleetflash.link.tool import why_no_esptool
 from fleetflash.plan import Catalogue, HostPlan, Identity, offline, plan_host, unusable
 
 
@@ -45,4 +46,5 @@ def _identity() -> Identity:
         # Sorts by time, and differs between two controllers in the same second.
         transaction=f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(3).hex()}",
         controller=f"{user}@{socket.gethostname()}",
+        esptool=why_no_esptool(),
     )

@@ -205,3 +205,19 @@ class Serial(SerialBase):
     @property
     def cd(self) -> bool:
         return self._input(termios.TIOCM_CD)
+
+
+class LentSerial(Serial):
+    """A port that somebody else has opened, at ``baudrate``, and keeps open while it is closed here."""
+
+    def __init__(self, remote: RemotePort, baudrate: int = 115200) -> None:
+        super().__init__(None, baudrate)
+        self._port = self.portstr = self.name = _RemoteName(remote.name)
+        self._remote, self._line = remote, (baudrate, self.parity)
+        self.is_open = True
+
+    def open(self) -> None:
+        self.is_open = True
+
+    def close(self) -> None:
+        self.is_open = False

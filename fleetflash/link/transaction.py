@@ -11,6 +11,7 @@ from fleetflash.agent.protocols.errors import ProtocolError
 from fleetflash.agent.protocols.programmer import Target
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
 from fleetflash.agent.schema import Transaction, to_json
+from fleetflash.link import tool
 from fleetflash.link.errors import LinkError, PortLostError
 from fleetflash.link.port import RemotePort
 
@@ -60,8 +61,10 @@ class TransactionClient:
 
     def follow(self, transaction: Transaction | None, read_image: Callable[[str], bytes]) -> Outcome:
         """Pass on events until the outcome is there. ``transaction`` is needed to write boards over a lent port."""
+        kept: Event | None = None
         while True:
-            message = self.session.receive(None)
+            message = kept or self.session.receive(None)
+            kept = None
             if isinstance(message, bytes):
                 continue  # the last words of a port that was lent and closed
             if message["type"] == "refused":
@@ -74,6 +77,16 @@ class TransactionClient:
             self.on_event(event)
             if event.get("step") == "port-offered" and transaction is not None:
                 self._write_board(transaction, event, read_image)
+            elif event.get("step") == "tool-offered" and transaction is not None:
+                kept = self._run_tool(str(event["board"]))
+
+    def _run_tool(self, board: str) -> Event:
+        """Run a tool that the host lacks on the port that it lends; return the message that came when it was done."""
+        return tool.serve(
+            self.session,
+            f"{self.host}:{board}",
+            lambda message: self.on_event({**message, "step": "progress", "board": board}),
+        )
 
     def _write_board(self, transaction: Transaction, event: Event, read_image: Callable[[str], bytes]) -> None:
         """Erase, program and verify a board through its lent port, with the same protocol code as the agent's."""

@@ -12,8 +12,8 @@ from fleetflash.lab.host import Host
 from fleetflash.lab.lab import Lab, leftovers
 from fleetflash.lab.spec import BoardSpec, HostSpec
 from tests.lab.conftest import require_lab
-from tests.lab.fleet import FACTORY, NEXT, WANTED, Fleet, Run, journal, mcu_version
-from tests.lab.tools import make_virtualenv
+from tests.lab.fleet import FACTORY, NEXT, WANTED, Fleet, Run, journal, mcu_version, outcome, wait_outcome
+from tests.lab.tools import TOOLS, make_virtualenv
 
 MAC = "240ac400cafe"
 APP = 0x10000
@@ -91,3 +91,78 @@ def test_a_gateway_is_flashed_with_its_neighbour_and_left_alone_in_the_next_run(
     assert again.code == 0 and "2 already current" in again.output, again.output
     assert again.line("gateway", "assumed")
     assert (gateway(host)["sectors_erased"], gateway(host)["resets"]) == (erased, resets)
+
+
+def test_a_gateway_whose_host_has_no_esptool_is_written_from_here(fleet: Gateways) -> None:
+    host = fleet.lab.host("printer-2")
+    plan = fleet.plan(fleet.write_inventory("printer-2"))
+    assert plan.line("gateway", "flash"), plan.output
+    run = fleet.flash("printer-2", WANTED)
+    assert run.code == 0, run.output
+    assert (gateway(host)["version"], gateway(host)["mode"]) == (WANTED, "application")
+    assert "already current" in fleet.flash("printer-2", WANTED).output
+
+
+def test_a_host_that_shall_write_itself_and_can_not_is_refused_before_anything_stops(fleet: Gateways) -> None:
+    host = fleet.lab.host("printer-2")
+    assert fleet.flash("printer-2", WANTED).code == 0
+    started = host.run("systemctl show -P ExecMainStartTimestampMonotonic klipper", check=True).stdout
+    run = fleet.flash("printer-2", NEXT, placement="host")
+    assert run.code == 3, run.output
+    assert run.line("gateway", f"no esptool in {TOOLS}; install it as root")
+    assert host.run("systemctl show -P ExecMainStartTimestampMonotonic klipper", check=True).stdout == started
+
+
+@pytest.mark.parametrize("name", ["printer-1", "printer-2"])
+def test_a_gateway_that_dies_in_the_middle_gets_its_former_firmware(fleet: Gateways, name: str) -> None:
+    host = fleet.lab.host(name)
+    assert fleet.flash(name, WANTED).code == 0
+    host.board("gateway").control.ask("fault", kind="drop", command="program", byte=APP + 0x3000, count=1)
+    run = fleet.flash(name, NEXT)
+    assert run.code == 1, run.output
+    assert run.line(f"{name}/gateway: restored")
+    assert (gateway(host)["version"], gateway(host)["mode"]) == (WANTED, "application")
+    assert outcome(host)["outcome"] == "restored"
+    assert "ready" in host.run("systemctl is-active klipper && echo ready", check=True).stdout
+
+
+def test_an_application_that_does_not_stay_is_taken_back(fleet: Gateways) -> None:
+    host = fleet.lab.host("printer-1")
+    assert fleet.flash("printer-1", WANTED).code == 0
+    # The first start is the one at esptool's end, the second the one that is listened to.
+    host.board("gateway").control.ask("fault", kind="boot_loop", count=6)
+    run = fleet.flash("printer-1", NEXT)
+    assert run.code == 1, run.output
+    assert run.line("gateway", "does not run", "abort() was called")
+    assert gateway(host)["version"] == WANTED
+
+
+def test_another_board_on_the_port_is_refused(fleet: Gateways) -> None:
+    host = fleet.lab.host("printer-1")
+    before = gateway(host)["version"]
+    run = fleet.flash("printer-1", NEXT if before != NEXT else WANTED, uid="240ac4ffffff")
+    assert run.code == 1
+    assert run.line("gateway", f"found the board with unique id {MAC}, expected 240ac4ffffff")
+    assert gateway(host)["version"] == before
+    assert gateway(host)["mode"] == "application"
+
+
+def test_a_lost_controller_leaves_the_gateway_to_the_next_run(fleet: Gateways) -> None:
+    host = fleet.lab.host("printer-2")
+    assert fleet.flash("printer-2", WANTED).code == 0
+    control = host.board("gateway").control
+    control.pause("program", APP + 0x3000)
+    boards = fleet.inventory["printer-2"]["boards"]
+    changed = {**boards, "gateway": {**boards["gateway"], "firmware_version": NEXT}}
+    running = fleet.start_pyinfra(fleet.write_inventory("printer-2", printer_2={"boards": changed}))
+    control.wait_paused(60.0)
+    running.kill()
+    running.wait()
+    control.resume()
+    wait_outcome(host)
+    assert outcome(host)["outcome"] == "failed"
+    assert "run again" in outcome(host)["boards"]["gateway"]["detail"]
+    assert host.run("systemctl is-active klipper", check=True).stdout.strip() == "active"
+    again = fleet.flash("printer-2", NEXT)
+    assert again.code == 0, again.output
+    assert (gateway(host)["version"], gateway(host)["mode"]) == (NEXT, "application")

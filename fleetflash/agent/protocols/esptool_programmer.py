@@ -9,7 +9,7 @@ its ROM loader and out of it).
 """
 
 import time
-from typing import NoReturn, Optional, cast
+from typing import Callable, NoReturn, Optional, cast
 
 from fleetflash.agent.port import Port, PortError
 from fleetflash.agent.protocols import esp_boot_log
@@ -28,6 +28,16 @@ SECURITY = {
     "secure_download": "secure download mode is burnt into this chip: nothing can be compared; update it over the air",
     "encrypted": "flash encryption is burnt into this chip, and a plain image would brick it; update it over the air",
 }
+
+
+def start_here(port: Port) -> Tool:
+    """Close the port and start esptool on it; raises ``ProtocolError`` where there is no esptool."""
+    try:
+        found = environment.find()
+    except environment.ToolError as error:
+        raise ProtocolError(f"{port.name}: {error}") from None
+    port.close()
+    return ToolProcess([found.python, "-m", "fleetflash.agent.tools.esptool_worker", port.address], port.name)
 
 
 class PortOfTool:
@@ -55,9 +65,13 @@ class EsptoolProgrammer:
         entries=("lines", "button"),
         pace=Pace(baudrate=RATE, chunk=16 * 1024, overhead=160, fixed=6.0, passes=1),
         parts=True,
+        tool=True,
         klipper=False,
         baudrate=115_200,
     )
+
+    #: Has a tool take a port over.
+    start_tool: Callable[[Port], Tool] = staticmethod(start_here)
 
     def __init__(self, port: Port, target: Target, reopen: Reopen):
         self.port = port
@@ -121,17 +135,8 @@ class EsptoolProgrammer:
 
     def _start(self) -> None:
         self._end()
-        try:
-            found = environment.find()
-        except environment.ToolError as error:
-            raise ProtocolError(f"{self.port.name}: {error}") from None
-        name, address = self.port.name, self.port.address
-        if not address:
-            raise ProtocolError(f"{name}: esptool can't open a lent port")
-        self.port.close()
-        command = [found.python, "-m", "fleetflash.agent.tools.esptool_worker", address]
-        self._tool = ToolProcess(command, name)
-        self.port = cast(Port, PortOfTool(name, address, self._tool))
+        self._tool = self.start_tool(self.port)
+        self.port = cast(Port, PortOfTool(self.port.name, self.port.address, self._tool))
 
     def _end(self) -> None:
         """Take the port back from esptool."""

@@ -55,7 +55,8 @@ class Capabilities:
     so that ``Entry.wiring`` means something. ``quiet``: seconds of silence that a board needs after its port was
     opened, since that resets it and whatever is sent then keeps its bootloader waiting. ``moves``: whether a board on
     USB has other USB ids, and so another by-id name, in its bootloader. ``parts``: whether an image is an archive of
-    ``flash_parts`` for the whole flash. ``klipper``: whether such a board runs Klipper, and so can be asked what it
+    ``flash_parts`` for the whole flash. ``tool``: whether a program that the host may lack does the work, which the
+    controller can then run over the port. ``klipper``: whether such a board runs Klipper, and so can be asked what it
     runs. ``baudrate``: at which its firmware usually talks, in bit/s.
     """
 
@@ -66,6 +67,7 @@ class Capabilities:
     quiet: float = 0.0
     moves: bool = False
     parts: bool = False
+    tool: bool = False
     klipper: bool = True
     baudrate: int = 250_000
 

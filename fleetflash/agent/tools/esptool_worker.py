@@ -20,6 +20,7 @@ import argparse
 import hashlib
 import os
 import sys
+import traceback
 from typing import Any, BinaryIO, Callable, Dict, Iterable, List, Tuple
 
 import serial
@@ -104,10 +105,13 @@ class Worker:
             self._fail(messages.TOOL, _one_line(error))
         except serial.SerialException as error:
             self._fail(messages.PORT, _one_line(error))
+        except Exception as error:  # whatever esptool has run into: the board waits for the agent to do something
+            traceback.print_exc()
+            self._fail(messages.TOOL, f"{type(error).__name__}: {_one_line(error)}")
         else:
-            self._send({"type": "result", "ok": True, "bytes": len(found), **answer})
             for message in messages.pieces(found):
                 self._send(message)
+            self._send({"type": "result", "ok": True, **answer})
 
     def close(self) -> None:
         if self._esp is not None:

@@ -7,15 +7,16 @@ Agent → tool::
 Tool → agent::
 
     {"type": "progress", "phase": ..., "done": n, "total": n}
-    {"type": "result", "ok": true, "bytes": n, ...}         then pieces of n bytes in all
+    {"type": "result", "ok": true, ...}                     after the pieces of what was read
     {"type": "result", "ok": false, "kind": ..., "error": ...}
+    {"type": "end"}                                         from the agent: the tool is no longer needed
 
 Both send bytes as ``{"type": "piece", "data": base64}``: DATA frames belong to the port, which may be served over the
 same streams.
 """
 
 import base64
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, Dict, Iterable, Iterator
 
 from fleetflash.agent import wire
 
@@ -28,18 +29,29 @@ PIECE = 96 * 1024
 SILENT, PROTECTED, MISMATCH, PORT, TOOL = "silent", "protected", "mismatch", "port", "tool"
 
 
+def call(operation: str, data: bytes, arguments: Message) -> Iterator[Message]:
+    """Yield a call and the pieces that go with it."""
+    yield {"type": "call", "operation": operation, "bytes": len(data), **arguments}
+    yield from pieces(data)
+
+
 def pieces(data: bytes) -> Iterator[Message]:
     """Yield the messages that carry ``data``."""
     for offset in range(0, len(data), PIECE):
         yield {"type": "piece", "data": base64.b64encode(data[offset : offset + PIECE]).decode()}
 
 
+def joined(found: Iterable[Message]) -> bytes:
+    """Return the bytes of some pieces."""
+    return b"".join(base64.b64decode(str(piece["data"])) for piece in found)
+
+
 def collect(size: int, receive: Callable[[], Message]) -> bytes:
     """Return the ``size`` bytes that the next messages carry; raises ``wire.WireError``."""
-    data = bytearray()
+    data = b""
     while len(data) < size:
         message = receive()
         if message["type"] != "piece":
             raise wire.WireError(f"expected {size - len(data)} bytes more, got {message['type']!r}")
-        data += base64.b64decode(str(message["data"]))
-    return bytes(data)
+        data += joined([message])
+    return data

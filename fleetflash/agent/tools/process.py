@@ -71,16 +71,18 @@ class ToolProcess:
         self, operation: str, data: bytes = b"", report: Report = nothing, **arguments: Any
     ) -> Tuple[Message, bytes]:
         try:
-            self._send({"type": "call", "operation": operation, "bytes": len(data), **arguments})
-            for message in messages.pieces(data):
+            for message in messages.call(operation, data, arguments):
                 self._send(message)
+            pieces: List[Message] = []
             while True:
                 message = self._receive()
                 if message["type"] == "progress":
                     report(str(message["phase"]), int(message["done"]), int(message["total"]))
+                elif message["type"] == "piece":
+                    pieces.append(message)
                 else:
                     raise_failure(self.name, message)
-                    return message, messages.collect(int(message.get("bytes", 0)), self._receive)
+                    return message, messages.joined(pieces)
         except (BrokenPipeError, wire.WireError):
             raise ProtocolError(f"{self.name}: esptool ended: {self._last_words()}") from None
 
