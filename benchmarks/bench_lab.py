@@ -33,6 +33,11 @@ class Bench:
     mcu: str
     offset: int = 0
 
+    @property
+    def name(self) -> str:
+        """Of the board."""
+        return self.programmer.replace("_", "-")
+
     def image(self, size: int) -> bytes:
         """Firmware of ``size`` bytes that no board has yet."""
         base = chip(self.chip).flash_bases[-1] + self.offset if self.offset else None
@@ -41,9 +46,8 @@ class Bench:
     def described(self, device: str, image: bytes, placement: str = "host") -> BoardTransaction:
         """The board on its port as a transaction names it; there is no way back, so that only one image travels."""
         of = chip(self.chip)
-        capabilities = PROGRAMMERS[self.programmer].capabilities
         return BoardTransaction(
-            name=self.programmer.replace("_", "-"),
+            name=self.name,
             port=device,
             device=device,
             chip=of.name,
@@ -104,7 +108,10 @@ def ssh_config(directory: Path, host: Host, port: int) -> Path:
 
 @dataclass(frozen=True)
 class Flashed:
-    """``written``: seconds from the first erase to the last byte verified, by the host; ``whole``: by the controller."""
+    """``written``: seconds from the first erase to the last byte verified, by the host's clock.
+
+    ``whole``: seconds from the connected link to the outcome, by the controller's.
+    """
 
     written: float
     whole: float
