@@ -108,13 +108,19 @@ def ssh_config(directory: Path, host: Host, port: int) -> Path:
 
 @dataclass(frozen=True)
 class Flashed:
-    """``written``: seconds from the first erase to the last byte verified, by the host's clock.
+    """``began``, ``ended``: the first erase and the last byte verified, by the monotonic clock that all hosts share.
 
-    ``whole``: seconds from the connected link to the outcome, by the controller's.
+    ``whole``: seconds from the connected link to the outcome, by the controller's clock.
     """
 
-    written: float
+    began: float
+    ended: float
     whole: float
+
+    @property
+    def written(self) -> float:
+        """Seconds of write and verify."""
+        return self.ended - self.began
 
 
 def flash(connection: SshConnection, board: BoardTransaction, image: bytes) -> Flashed:
@@ -144,4 +150,4 @@ def flash(connection: SshConnection, board: BoardTransaction, image: bytes) -> F
     whole = time.perf_counter() - started
     if outcome["outcome"] != "committed":
         raise RuntimeError(f"{connection.host}: {board.name}: {outcome['outcome']}: {outcome['detail']}")
-    return Flashed(moments["verified"] - moments["writing"], whole)
+    return Flashed(moments["writing"], moments["verified"], whole)

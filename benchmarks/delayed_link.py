@@ -141,6 +141,10 @@ class _Relay:
         direction.blocked = False
         while direction.under_way and direction.under_way[0][0] <= time.monotonic():
             arrival, place, data = direction.under_way[0]
+            if data:
+                # Before anybody can have it, so that whoever has it finds it counted.
+                self._chain[1 - direction.end] = max(self._chain[1 - direction.end], place)
+                self._counts[0] = self._chain[CONTROLLER]  # type: ignore[index]
             try:
                 if data:
                     count = direction.sink.send(data)
@@ -154,10 +158,6 @@ class _Relay:
                 direction.under_way.clear()
                 direction.over = True
                 return
-            other = 1 - direction.end
-            if data:
-                self._chain[other] = max(self._chain[other], place)
-                self._counts[0] = self._chain[CONTROLLER]  # type: ignore[index]
             direction.size -= count
             direction.under_way.popleft()
             if count < len(data):
