@@ -47,11 +47,15 @@ def beside_the_port(host: Host, device: str, content: bytes, baud: int) -> Espto
     return EsptoolRun(_written(run.stdout), 60 * int(minutes) + float(seconds))
 
 
-def from_here(port: str, path: str, baud: int) -> EsptoolRun:
-    """``port``: a URL."""
+def from_here(port: str, path: str, baud: int, before: str = "default-reset") -> EsptoolRun:
+    """``port``: a URL. ``before``: how the chip gets into its loader; over stock RFC 2217 DTR and RTS come too far apart
+    for its reset circuit, so there somebody must have held BOOT."""
     started = time.perf_counter()
     run = subprocess.run(
-        [sys.executable, "-m", "esptool", "--port", port, "--baud", str(baud), "write-flash", hex(OFFSET), path],
+        [
+            *(sys.executable, "-m", "esptool", "--port", port, "--before", before, "--baud", str(baud)),
+            *("write-flash", hex(OFFSET), path),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

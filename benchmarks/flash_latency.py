@@ -165,7 +165,8 @@ class Measurement:
             done = esptool_jobs.from_here(self.url("esp"), path, baud)
         else:
             with rfc2217_port.server(self.host, device):
-                done = esptool_jobs.from_here(f"rfc2217://127.0.0.1:{link.port}?ign_set_control", path, baud)
+                self.host.board("esp").control.press()
+                done = esptool_jobs.from_here(f"rfc2217://127.0.0.1:{link.port}", path, baud, before="no-reset")
         trips, line = link.round_trips - before, esptool_jobs.line_seconds(content, baud)
         self.add(Row(_esptool(baud), placement, rtt, size, done.whole, done.written, line, trips))
 

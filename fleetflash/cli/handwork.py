@@ -37,6 +37,14 @@ class UntouchedError(HandworkError):
     """It was not begun: nothing was erased."""
 
 
+def _left(started: bool, backup: Path | None) -> str:
+    """Say what a lost link has left of a flash, and what to do."""
+    if started:
+        return "the board is written, verified and started; ask it what it runs with `fleetflash port identify`"
+    what = f"this command again with --way-back {backup} instead of --backup" if backup else "this command again"
+    return f"the board waits in its bootloader; when the host is back, run {what}"
+
+
 def identify(port: Port) -> klipper.Dictionary:
     """Ask the running Klipper firmware what it is; it may still be starting."""
     return klipper.identify(port, timeout=0.5, tries=round(BOOT_SECONDS / 0.5))
@@ -110,12 +118,17 @@ class Job:
             self._check_new(backup)
             with self._in_bootloader() as programmer:
                 former = self._read(programmer, backup)
-        begun = False
+        begun = started = False
         try:
             with self._in_bootloader() as programmer:
                 begun = True
                 self._write(programmer, image.data)
+            started = True
             return self._check_runs(image)
+        except LinkError as error:
+            if not begun:
+                raise
+            raise HandworkError(f"{error}; {_left(started, backup)}") from error
         except (*FAILURES, HandworkError) as error:
             if not begun or isinstance(error, ProtectedError):
                 raise

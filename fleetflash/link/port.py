@@ -46,16 +46,20 @@ class RemotePort:
 
     + channel: carries the frames; its owner closes it after the port
     + name: ``host:device``, for messages
+    + heartbeat: how often the agent is told that the controller lives, in seconds
     + background: a thread of its own receives, so that several threads may use the port, ``read`` may be
       cancelled and ``in_waiting`` is current. Without, whoever calls ``read`` receives, which is faster.
     """
 
-    def __init__(self, channel: FrameChannel, name: str, *, background: bool = False) -> None:
+    def __init__(
+        self, channel: FrameChannel, name: str, *, background: bool = False, heartbeat: float = HEARTBEAT_SECONDS
+    ) -> None:
         self.name = name
         self.address = ""
         self._host = name.partition(":/")[0]
         self._channel = channel
         self._background = background
+        self._heartbeat = heartbeat
         self._baudrate = 115200
         self._condition = threading.Condition()
         self._sending = threading.Lock()
@@ -317,7 +321,7 @@ class RemotePort:
             self._check()
 
     def _beat(self) -> None:
-        while not self._closing.wait(HEARTBEAT_SECONDS):
+        while not self._closing.wait(self._heartbeat):
             with self._sending:
                 if self._closing.is_set():
                     return

@@ -16,6 +16,8 @@ from fleetflash.link.errors import LinkError, PortLostError
 from fleetflash.link.port import RemotePort
 
 UPLOAD_CHUNK = 32 * 1024
+#: A host that has lent a port settles its printer after 20 s of silence; this is how often it is told otherwise.
+LEASE_HEARTBEAT = 5.0
 
 Event = dict[str, Any]
 Outcome = dict[str, Any]
@@ -92,7 +94,7 @@ class TransactionClient:
         """Erase, program and verify a board through its lent port, with the same protocol code as the agent's."""
         board = next(board for board in transaction.boards if board.name == event["board"])
         image = read_image(str(event["sha256"]))
-        port = RemotePort(self.session, f"{self.host}:{board.device}")
+        port = RemotePort(self.session, f"{self.host}:{board.device}", heartbeat=LEASE_HEARTBEAT)
         target = Target(board.flash_base, board.flash_offset, board.flash_size, board.baud)
 
         def reopen() -> Port:

@@ -117,6 +117,9 @@ class Fleet:
         """Where in the flash of a host's boards their firmware begins."""
         return 0
 
+    def start_fleetflash(self, *arguments: str) -> "subprocess.Popen[str]":
+        return self._start("fleetflash", *arguments)
+
     def store_of(self, host: Host, version: str) -> str:
         """A store of artifacts that has nothing but this version, nor any factory image."""
         path = self.directory / f"only-{version}"

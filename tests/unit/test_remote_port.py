@@ -196,11 +196,10 @@ def test_a_silent_agent_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         RemotePort(Channel(), "printer:/dev/ttyUSB0").set_baudrate(9600)
 
 
-def test_the_report_goes_along_with_close_and_nothing_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_report_goes_along_with_close_and_nothing_follows() -> None:
     """On a lent port, what follows would be read by the transaction's follower."""
-    monkeypatch.setattr(port_module, "HEARTBEAT_SECONDS", 0.02)
     channel = Channel(bytes(port_module.WINDOW), {"type": "done", "id": 2})
-    port = RemotePort(channel, "printer:/dev/ttyUSB0")
+    port = RemotePort(channel, "printer:/dev/ttyUSB0", heartbeat=0.02)
     time.sleep(0.1)
     assert {"type": "ping"} in channel.sent
     # What is dropped while it closes would give credit back.
