@@ -48,8 +48,10 @@ def beside_the_port(host: Host, device: str, content: bytes, baud: int) -> Espto
 
 
 def from_here(port: str, path: str, baud: int, before: str = "default-reset") -> EsptoolRun:
-    """``port``: a URL. ``before``: how the chip gets into its loader; over stock RFC 2217 DTR and RTS come too far apart
-    for its reset circuit, so there somebody must have held BOOT."""
+    """``port``: a URL. ``before``: how the chip gets into its loader.
+
+    Over stock RFC 2217, DTR and RTS change too far apart for its reset circuit: there somebody must have held BOOT.
+    """
     started = time.perf_counter()
     run = subprocess.run(
         [
