@@ -41,6 +41,8 @@ SILENCE = 60.0
 _CHUNK = 16 * 1024
 _FLUSH_SECONDS = 2.0
 _LONGEST_PAUSE = 10.0
+#: No clock that counts seconds is later; what floats can't hold is far beyond.
+_LATEST = 1e12
 _MOST_COMMANDS = 1024
 
 Message = Dict[str, Any]
@@ -361,7 +363,7 @@ class _Server:
         yield None
         if "at" in message:
             # The network may bunch what was sent apart, but a reset pulse must not get shorter by it.
-            at = float(_number(message, "at", math.inf))
+            at = float(_number(message, "at", _LATEST))
             if self._lines_changed is not None:
                 sent, done = self._lines_changed
                 yield done + min(max(0.0, at - sent), _LONGEST_PAUSE)
@@ -479,7 +481,7 @@ class _Drain:
 def _number(message: Message, key: str, largest: float) -> Any:
     value = message.get(key)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= largest:
-        raise wire.WireError(f"{message['type']}: {key} is {value!r}, expected a number from 0 to {largest:g}")
+        raise wire.WireError(f"{message['type']}: {key} is {value!r:.80}, expected a number from 0 to {largest:g}")
     return value
 
 
@@ -490,8 +492,8 @@ def _flag(value: Any) -> Optional[bool]:
 def _steps(value: Any) -> List[Tuple[Optional[bool], Optional[bool], float]]:
     try:
         steps = [(_flag(dtr), _flag(rts), float(pause)) for dtr, rts, pause in value]
-    except (TypeError, ValueError):
-        raise wire.WireError(f"play: {value!r} is not a list of [dtr, rts, seconds]") from None
+    except (TypeError, ValueError, OverflowError):
+        raise wire.WireError(f"play: {value!r:.80} is not a list of [dtr, rts, seconds]") from None
     if any(not 0 <= pause <= _LONGEST_PAUSE for _, _, pause in steps):
         raise wire.WireError(f"play: a pause is not between 0 and {_LONGEST_PAUSE:g} s")
     return steps

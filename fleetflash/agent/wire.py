@@ -35,7 +35,7 @@ def encode_json(message: Dict[str, Any]) -> bytes:
 def decode_json(payload: bytes) -> Dict[str, Any]:
     try:
         message = json.loads(payload)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WireError(f"not a JSON message: {payload[:80]!r}") from error
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         raise WireError(f"not a message with a type: {payload[:80]!r}")

@@ -196,7 +196,8 @@ class RemotePort:
 
     def modem_inputs(self) -> int:
         """Return the ``TIOCM_*`` bits of the port; none where it has no modem lines."""
-        return int(self._command({"type": "inputs"}).get("bits", 0))
+        bits = self._command({"type": "inputs"}).get("bits")
+        return bits if isinstance(bits, int) else 0
 
     def close(self, **report: Any) -> None:
         """Release the port; ``report`` goes along to whoever lent it. Closing twice is harmless."""
@@ -272,17 +273,26 @@ class RemotePort:
                     self._buffer += frame
                 else:
                     self._taken += len(frame)
-            elif frame["type"] == "credit":
-                self._credit += int(frame.get("bytes", 0))
-            elif frame["type"] in ("done", "error") and "id" in frame:
-                if frame["id"] == self._dropping:
-                    self._dropping = None
-                else:
-                    self._answers[frame["id"]] = frame
-            elif frame["type"] == "error":
-                self._fail(PortError(f"{self._host}: {frame.get('message')}"))
+            else:
+                self._take_message(frame)
             self._condition.notify_all()
         self._return_credit()
+
+    def _take_message(self, message: Message) -> None:
+        kind, number = message["type"], message.get("id")
+        if kind == "credit":
+            count = message.get("bytes")
+            if not isinstance(count, int) or count < 0:
+                self._fail(PortError(f"{self._host}: the agent gave {count!r:.40} bytes of credit; update both sides"))
+            else:
+                self._credit += count
+        elif kind in ("done", "error") and isinstance(number, int):
+            if number == self._dropping:
+                self._dropping = None
+            else:
+                self._answers[number] = message
+        elif kind == "error":
+            self._fail(PortError(f"{self._host}: {message.get('message')}"))
 
     def _fail(self, error: PortError) -> None:
         with self._condition:
