@@ -57,7 +57,8 @@ def test_every_programmer_has_its_cells_and_no_cell_twice() -> None:
     thinned = kind_cells.thinned()
     assert set(thinned) <= set(cells)
     assert {kind.programmer for kind in KINDS.values()} == set(PROGRAMMERS) - {"wch_isp", "esptool"}
-    assert {(cell.bench, cell.placement) for cell in thinned} == {(cell.bench, cell.placement) for cell in cells}
+    assert {cell.bench for cell in thinned} == set(KINDS) == {cell.bench for cell in cells}
+    assert {cell.placement for cell in thinned} == {cell.placement for cell in cells}
 
 
 def test_no_cell_needs_attention_unless_there_is_no_way_back_or_no_line_to_reset_the_chip() -> None:

@@ -4,12 +4,14 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fleetflash.agent import guard, systemd
-from fleetflash.agent.schema import Transaction
+from fleetflash.agent import guard, patience, systemd
+from fleetflash.agent.board import PORT_SECONDS
+from fleetflash.agent.schema import BoardTransaction, Entry, Firmware, Image, Transaction
 
 SERVICE = "klipper.service"
 
@@ -110,6 +112,17 @@ def test_restore_gets_the_time_that_the_plan_expects_several_times_over(host: Ho
     assert "TimeoutStopSec=1060" in host.transient[1]
     guard.start_guarded(transaction(restore_seconds=1.0), host.agent, host.outcome)
     assert "TimeoutStopSec=300" in host.transient[1]
+
+
+def test_restore_gets_the_time_in_which_a_board_whose_port_is_gone_is_waited_for(host: Host) -> None:
+    image = Image("a", "0" * 64, 1, "v")
+    board = BoardTransaction(
+        *("b", "/dev/p", "/dev/d", "ch32v203c8t6", ["19:31"], 65536, "wch_isp", Entry("lines"), Firmware("klippy")),
+        *(image, image),
+    )
+    guard.start_guarded(replace(transaction(), boards=[board, board]), host.agent, host.outcome)
+    absent = patience.RESTORE_ATTEMPTS * (PORT_SECONDS + patience.RESTORE_PAUSE)
+    assert f"TimeoutStopSec={1060 + 2 * absent:.0f}" in host.transient[1]
 
 
 def test_klipper_that_the_transaction_stopped_is_started_when_the_agent_dies(host: Host) -> None:
