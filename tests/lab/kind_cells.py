@@ -70,7 +70,7 @@ def _cells(bench: str, programmer: str) -> Iterator[Cell]:
             if programmer == "katapult":
                 expected = _of_katapult(bench, fault, command, byte)
             else:
-                expected = _of_board(programmer, command, byte)
+                expected = _of_board(programmer, fault, command, byte)
             yield Cell(fault, command, byte, (expected,), bench=bench, hands=_needs_hands(programmer, fault, command))
     for fault in HOST_FAULTS:
         for command, byte in PAUSES:
@@ -87,25 +87,34 @@ def _cells(bench: str, programmer: str) -> Iterator[Cell]:
         yield from _unknown_cells(bench)
 
 
-def _of_board(programmer: str, command: str, byte: int) -> str:
-    """The boards that a line resets, whatever the fault."""
+def _of_board(programmer: str, fault: str, command: str, byte: int) -> str:
+    """The boards that a line resets."""
     if command in ("baud", "identify", "end"):
         # Asked again, after another reset if need be; what does not leave by command leaves by its lines.
         return COMMITTED
-    return UNTOUCHED if (programmer, command, byte) == ("stm32_rom", "read", 0) else RESTORED
+    if (programmer, command, byte) == ("stm32_rom", "read", 0):
+        # Whether the chip lets itself be read is the question, not what: AN3155 has no checksum for that.
+        return COMMITTED if fault == "corrupt" else UNTOUCHED
+    return RESTORED
 
 
 def _of_katapult(bench: str, fault: str, command: str, byte: int) -> str:
+    """The boards whose commands are sent again, and that nothing resets."""
     if fault == "hang":
         return UNTOUCHED if command == "identify" else ATTENTION
-    if fault == "corrupt" and command == "program":
-        return RESTORED
-    if (fault, command, byte) == ("power_cut", "program", 0):
+    if fault == "power_cut":
+        return _of_powerless_katapult(bench, command, byte)
+    return RESTORED if (fault, command) == ("corrupt", "program") else COMMITTED
+
+
+def _of_powerless_katapult(bench: str, command: str, byte: int) -> str:
+    if (command, byte) == ("program", 0):
         # Nothing is there that Katapult would start, so it waits; on a UART it is simply asked again.
         return RESTORED if bench == "katapult-usb" else COMMITTED
-    if fault == "power_cut":
-        return {"program": ATTENTION, "flush": RESTORED, "read": RESTORED}.get(command, COMMITTED)
-    return COMMITTED
+    if command == "flush":
+        # An RP2040 has its last page still in RAM.
+        return ATTENTION if bench == "katapult-usb" else RESTORED
+    return {"program": ATTENTION, "read": RESTORED}.get(command, COMMITTED)
 
 
 def _needs_hands(programmer: str, fault: str, command: str) -> bool:
