@@ -260,8 +260,10 @@ def test_klippy_is_waited_for_until_it_is_ready(server: FakeKlippy) -> None:
 
 def test_socket_that_appears_late_is_waited_for(tmp_path: Path) -> None:
     servers: list[FakeKlippy] = []
-    threading.Timer(0.2, lambda: servers.append(FakeKlippy(tmp_path / "late.sock"))).start()
+    timer = threading.Timer(0.2, lambda: servers.append(FakeKlippy(tmp_path / "late.sock")))
+    timer.start()
     assert wait_until_ready(str(tmp_path / "late.sock"), 5.0).state == "ready"
+    timer.join()
     servers[0].stop()
 
 
