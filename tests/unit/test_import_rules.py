@@ -13,7 +13,7 @@ RANKS = (
     {"cli", "deploys"},
     {"roles"},
     {"operations", "facts"},
-    {"plan", "link", "firmware", "rollout", "report"},
+    {"plan", "link", "firmware", "build", "rollout", "report"},
     {"boards"},
 )
 #: The modules of the agent that the controller shares.
@@ -93,6 +93,8 @@ def test_no_import_breaks_the_rules() -> None:
         ("fleetflash/link/ssh.py", "def f():\n    from fleetflash.operations import mcu", "downwards"),
         ("fleetflash/facts/snapshot.py", "import roles.builder", "downwards"),
         ("roles/builder/__init__.py", "from deploys import flash", "downwards"),
+        ("fleetflash/build/builder.py", "from fleetflash.operations import firmware", "downwards"),
+        ("fleetflash/build/builder.py", "from fleetflash.lab import image", "only the command line"),
         ("fleetflash/plan.py", "from fleetflash.agent.ports import SerialPort", "shares only"),
         ("fleetflash/plan.py", "from fleetflash.agent import transaction", "shares only"),
         ("fleetflash/agent/ports.py", "from fleetflash.boards import Board", "nothing outside itself"),
