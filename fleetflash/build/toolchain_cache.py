@@ -55,15 +55,21 @@ class ToolchainCache:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
+    def identify(self, toolchain: Toolchain) -> str:
+        """Return what ``Tools.id`` will be, without fetching anything; Debian packages must be installed for it."""
+        if not toolchain.debian:
+            return identity({"archive": toolchain.archive().sha256})
+        try:
+            return identity(debian.check(toolchain.debian))
+        except ToolchainError as error:
+            raise ToolchainError(f"toolchain {toolchain}: {error}") from None
+
     @contextmanager
     def use(self, toolchain: Toolchain, report: Callable[[str], None] = lambda text: None) -> Iterator[Tools]:
         """Yield a toolchain that is there, fetched first if need be, and that nobody removes meanwhile."""
+        id = self.identify(toolchain)
         if toolchain.debian:
-            try:
-                packages = debian.check(toolchain.debian)
-            except ToolchainError as error:
-                raise ToolchainError(f"toolchain {toolchain}: {error}") from None
-            yield Tools(None, identity(packages))
+            yield Tools(None, id)
             return
         archive = toolchain.archive()
         lock = self._lock(archive.sha256)
@@ -76,7 +82,7 @@ class ToolchainCache:
                 if entry.is_dir():
                     # When it was used last decides which ones are removed first.
                     os.utime(entry / DESCRIPTION)
-                    yield Tools(self._bin(toolchain, entry), identity({"archive": archive.sha256}))
+                    yield Tools(self._bin(toolchain, entry), id)
                     return
             with held(lock, waiting=lambda: report(f"waiting for another builder that fetches {toolchain}")):
                 if not entry.is_dir():

@@ -1,0 +1,186 @@
+"""From a board type to the artifact that its boards are pinned to: prepared, built once, checked, registered."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fleetflash.build import kconfig, output
+from fleetflash.build.board_type import BoardType
+from fleetflash.build.builds import CONFIG, LOG, Build, Builds, sha256
+from fleetflash.build.configuration import CONFIG as DOT_CONFIG
+from fleetflash.build.errors import BuildError
+from fleetflash.build.kconfig import Change
+from fleetflash.build.lock import held
+from fleetflash.build.make import Make
+from fleetflash.build.prepared import Preparations, Prepared
+from fleetflash.build.source import Sources
+from fleetflash.build.toolchain import Toolchain
+from fleetflash.build.toolchain_cache import ToolchainCache, Tools
+from fleetflash.firmware.artifact import Artifact
+from fleetflash.firmware.store import Store
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What ``ensure`` would do: build, or nothing; ``changes`` of the configuration since this type's last build."""
+
+    prepared: Prepared
+    is_built: bool
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``built``: whether this very call compiled; not when the result was there, or another builder made it."""
+
+    artifact: Artifact
+    key: str
+    built: bool
+    changes: tuple[Change, ...]
+
+
+class Builder:
+    """Builds board types below a cache directory and registers what it built in an artifact store.
+
+    + root: where ``templates/`` and overlays are
+    + report: is told what takes time, one line each
+
+    Raises ``BuildError`` and ``FirmwareError`` with their subclasses, in one line that names the board type.
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        store: Store,
+        root: Path,
+        toolchains: Mapping[str, Toolchain],
+        report: Report = lambda text: None,
+    ) -> None:
+        self.store, self.root, self.described, self.report = store, root, toolchains, report
+        self.cache = cache
+        self.toolchains = ToolchainCache(cache / "toolchains")
+        self.sources = Sources(cache / "mirrors", cache / "work")
+        self.preparations = Preparations(cache / "configurations", self.sources)
+        self.builds = Builds(cache / "builds")
+
+    def prospect(self, board_type: BoardType) -> Prospect:
+        """Say what ``ensure`` would do. Fetches the source if need be, but no toolchain, and compiles nothing."""
+        with self._named(board_type):
+            prepared = self._prepare(board_type)
+            is_built = self.builds.find(prepared.key.id) is not None
+            return Prospect(prepared, is_built, self._changes(prepared))
+
+    def ensure(self, board_type: BoardType) -> Outcome:
+        """Return the artifact of a board type, compiled only if nobody has done so before."""
+        with self._named(board_type):
+            prepared = self._prepare(board_type)
+            changes = self._changes(prepared)
+            key = prepared.key.id
+            build, built = self.builds.find(key), False
+            if build is None:
+                build, built = self._build_once(prepared)
+            image = output.load_output(self.builds.path(key), board_type.image, board_type.flash_offset)
+            output.check(image, build.address, board_type, prepared.version)
+            artifact = self._register(prepared, build)
+            self._remember_last(prepared)
+            return Outcome(artifact, key, built, changes)
+
+    def _prepare(self, board_type: BoardType) -> Prepared:
+        toolchain_id = self.toolchains.identify(self.described[board_type.toolchain])
+        return self.preparations.prepare(board_type, self.root, toolchain_id, self.report)
+
+    def _build_once(self, prepared: Prepared) -> tuple[Build, bool]:
+        """Return the build of a key, and whether it was made here; whoever comes second waits for the first."""
+        key = prepared.key.id
+        name = prepared.board_type.name
+        with held(self.builds.lock(key), waiting=lambda: self.report(f"{name}: another builder makes {key[:12]}")):
+            build = self.builds.find(key)
+            if build is not None:
+                return build, False
+            with self.toolchains.use(self.described[prepared.board_type.toolchain], self.report) as tools:
+                return self._make(prepared, tools), True
+
+    def _make(self, prepared: Prepared, tools: Tools) -> Build:
+        board_type, started = prepared.board_type, time.monotonic()
+        self.report(f"{board_type.name}: building {prepared.version}")
+        log = self.cache / "logs" / f"{board_type.name}-{prepared.key.id[:12]}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)
+        with self.sources.worktree(prepared.revision, prepared.overlay) as tree:
+            (tree.path / DOT_CONFIG).write_text(prepared.configuration)
+            Make(tree.path, log, tools.bin).run()
+            out = tree.path / "out"
+            image = output.load_output(out, board_type.image, board_type.flash_offset)
+            address = output.application_address(out)
+            output.check(image, address, board_type, prepared.version)
+            output.check_dictionary(image, out)
+            contents = {name: (out / name).read_bytes() for name in (board_type.image, output.DICTIONARY)}
+        contents |= {CONFIG: prepared.configuration.encode(), LOG: log.read_bytes()}
+        build = Build(
+            key=prepared.key,
+            repository=board_type.repository,
+            toolchain=str(self.described[board_type.toolchain]),
+            address=address,
+            files={name: sha256(content) for name, content in contents.items()},
+            seconds=round(time.monotonic() - started, 3),
+            created=datetime.now(UTC).replace(microsecond=0),
+        )
+        self.builds.publish(build, contents)
+        log.unlink(missing_ok=True)
+        return build
+
+    def _register(self, prepared: Prepared, build: Build) -> Artifact:
+        board_type = prepared.board_type
+        return self.store.add(
+            self.builds.path(build.key.id) / board_type.image,
+            chip=board_type.chip,
+            name=board_type.firmware,
+            offset=board_type.flash_offset or None if board_type.image.endswith(".bin") else None,
+            build={
+                "build": build.key.id,
+                "commit": build.key.commit,
+                "overlay": build.key.overlay,
+                "configuration": build.key.configuration,
+                "toolchain": build.toolchain,
+                "toolchain_id": build.key.toolchain,
+            },
+        )
+
+    def _last(self, prepared: Prepared) -> Path:
+        return self.cache / "last" / prepared.board_type.name
+
+    def _remember_last(self, prepared: Prepared) -> None:
+        last, key = self._last(prepared), prepared.key.id
+        if last.is_file() and last.read_text() == key:
+            return
+        last.parent.mkdir(parents=True, exist_ok=True)
+        with held(last.parent / ".lock"):
+            new = last.with_name(f".{last.name}.new")
+            new.write_text(key)
+            new.replace(last)
+
+    def _changes(self, prepared: Prepared) -> tuple[Change, ...]:
+        """Return what differs from this board type's last build; nothing when there was none."""
+        try:
+            before = (self.builds.path(self._last(prepared).read_text()) / CONFIG).read_text()
+        except FileNotFoundError:
+            return ()
+        return tuple(kconfig.difference(kconfig.parse(before), kconfig.parse(prepared.configuration)))
+
+    @contextmanager
+    def _named(self, board_type: BoardType) -> Iterator[None]:
+        try:
+            yield
+        except BuildError as error:
+            raise type(error)(f"board type {board_type.name}: {error}") from None
+        except OSError as error:
+            where = error.filename or self.cache
+            raise BuildError(
+                f"board type {board_type.name}: {where}: {error.strerror or error}; "
+                "free space there, or give another cache"
+            ) from None

@@ -1,0 +1,95 @@
+"""What a board type comes to before anything is compiled, remembered, since working it out takes a worktree."""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleetflash.build import kconfig
+from fleetflash.build.board_type import BoardType
+from fleetflash.build.builds import BuildKey
+from fleetflash.build.configuration import complete, render
+from fleetflash.build.lock import held
+from fleetflash.build.make import Make
+from fleetflash.build.overlay import Overlay
+from fleetflash.build.source import Revision, Sources
+from fleetflash.firmware.durable import sync_directory, write_read_only
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """``version``: what the firmware will report. ``configuration``: the effective one, as text."""
+
+    board_type: BoardType
+    revision: Revision
+    overlay: Overlay
+    version: str
+    configuration: str
+    key: BuildKey
+
+
+class Preparations:
+    """Versions and effective configurations below a directory, by the sha256 over what they follow from."""
+
+    def __init__(self, directory: Path, sources: Sources) -> None:
+        self.directory, self.sources = directory, sources
+
+    def prepare(
+        self,
+        board_type: BoardType,
+        root: Path,
+        toolchain_id: str,
+        report: Callable[[str], None] = lambda text: None,
+    ) -> Prepared:
+        """Resolve the source, read the overlay and complete the configuration of a board type.
+
+        + root: where ``templates/`` and the overlay are
+
+        Raises ``BuildError`` and its subclasses.
+        """
+        asked = render(board_type, root / "templates")
+        overlay = Overlay.read(root / board_type.overlay) if board_type.overlay else Overlay("")
+        revision = self.sources.resolve(board_type.repository, board_type.ref, report)
+        inputs = [revision.commit, revision.version, overlay.hash, asked]
+        version, configuration = self._remembered(
+            hashlib.sha256(json.dumps(inputs).encode()).hexdigest(), revision, overlay, asked
+        )
+        key = BuildKey(
+            commit=revision.commit,
+            version=version,
+            overlay=overlay.hash,
+            configuration=configuration_hash(configuration),
+            toolchain=toolchain_id,
+            zlib=zlib.ZLIB_RUNTIME_VERSION,
+            image=board_type.image,
+        )
+        return Prepared(board_type, revision, overlay, version, configuration, key)
+
+    def _remembered(self, id: str, revision: Revision, overlay: Overlay, asked: str) -> tuple[str, str]:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"{id}.json"
+        with held(self.directory / f".{id}.lock"):
+            if not path.exists():
+                log = self.directory / f"{id}.log"
+                log.unlink(missing_ok=True)
+                with self.sources.worktree(revision, overlay) as tree:
+                    effective = complete(Make(tree.path, log), asked)
+                    _remember(path, {"version": tree.version, "config": effective})
+                log.unlink(missing_ok=True)
+        found = json.loads(path.read_text())
+        return found["version"], found["config"]
+
+
+def _remember(path: Path, found: dict[str, str]) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    write_read_only(temporary, json.dumps(found).encode())
+    temporary.rename(path)
+    sync_directory(path.parent)
+
+
+def configuration_hash(text: str) -> str:
+    """Return the sha256 over what a configuration says, whatever its comments and order."""
+    return hashlib.sha256(json.dumps(kconfig.parse(text), sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,96 @@
+"""``fleetflash build``: make the firmware of board types by hand, each only if nobody has built it before."""
+
+import argparse
+import os
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+from fleetflash.build.board_type import BoardType, read_board_types
+from fleetflash.build.builder import Builder
+from fleetflash.build.errors import BuildError
+from fleetflash.build.location import ENVIRONMENT, default_cache
+from fleetflash.build.toolchain import read_toolchains
+from fleetflash.firmware.errors import FirmwareError
+from fleetflash.firmware.store import Store
+from fleetflash.report.columns import plain, print_columns
+
+TYPES = Path("group_data/builders.py")
+OK, FAILED, USER_ERROR = 0, 1, 2
+
+
+def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = subparsers.add_parser("build", help="build firmware from source, each once", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="BOARD_TYPE", help="default: all")
+    parser.add_argument(
+        "--types", type=Path, default=TYPES, metavar="FILE", help="where they are (default: %(default)s)"
+    )
+    parser.add_argument("--plan", action="store_true", help="only say what would be built, and what changes in it")
+    parser.add_argument("--store", metavar="DIR", help="the artifact store, as in 'fleetflash artifact'")
+    parser.add_argument(
+        "--cache", type=Path, metavar="DIR", help=f"default: ${ENVIRONMENT}, else ~/.cache/fleetflash/build"
+    )
+    parser.add_argument(
+        "--collect", type=int, metavar="N", help="afterwards remove all but the N last used versions of each toolchain"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """0 when everything is built; 1 when something could not be, which is told; 2 for what the user wrote wrong."""
+    try:
+        builder, types = _read(arguments)
+    except BuildError as error:
+        print(f"fleetflash build: {plain(str(error))}", file=sys.stderr)
+        return USER_ERROR
+    rows, failed = [], False
+    for board_type in types:
+        try:
+            rows.append(_prospect(builder, board_type) if arguments.plan else _ensure(builder, board_type))
+        except (BuildError, FirmwareError) as error:
+            print(f"fleetflash build: {plain(str(error))}", file=sys.stderr)
+            failed = True
+    if rows:
+        print_columns(("BOARD TYPE", "VERSION", "BUILD", "ARTIFACT", "STATE"), rows, sys.stdout)
+    if arguments.collect is not None:
+        for toolchain in builder.toolchains.collect(arguments.collect):
+            print(f"removed toolchain {toolchain.name} {toolchain.version}", file=sys.stderr)
+    return FAILED if failed else OK
+
+
+def _read(arguments: argparse.Namespace) -> tuple[Builder, list[BoardType]]:
+    try:
+        data: dict[str, Any] = runpy.run_path(str(arguments.types))
+    except OSError as error:
+        raise BuildError(f"{arguments.types}: {error.strerror}; give the file with --types") from None
+    except Exception as error:
+        raise BuildError(f"{arguments.types}: {type(error).__name__}: {error}") from None
+    toolchains = read_toolchains(data.get("toolchains", {}))
+    types = read_board_types(data.get("board_types", {}), toolchains)
+    for name in arguments.names:
+        if name not in types:
+            raise BuildError(f"no board type {name!r}, there is {', '.join(sorted(types)) or 'none'}")
+    cache = arguments.cache.absolute() if arguments.cache else default_cache()
+    builder = Builder(cache, Store(arguments.store), Path.cwd(), toolchains, _report)
+    return builder, [types[name] for name in arguments.names or types]
+
+
+def _prospect(builder: Builder, board_type: BoardType) -> tuple[str, ...]:
+    prospect = builder.prospect(board_type)
+    for change in prospect.changes:
+        _report(f"{board_type.name}: {change}")
+    state = "built already" if prospect.is_built else "to build"
+    return board_type.name, prospect.prepared.version, prospect.prepared.key.id[:12], "-", state
+
+
+def _ensure(builder: Builder, board_type: BoardType) -> tuple[str, ...]:
+    outcome = builder.ensure(board_type)
+    for change in outcome.changes:
+        _report(f"{board_type.name}: {change}")
+    state = "built" if outcome.built else "there"
+    return board_type.name, outcome.artifact.version, outcome.key[:12], outcome.artifact.short_id, state
+
+
+def _report(text: str) -> None:
+    os.write(sys.stderr.fileno(), (plain(text) + "\n").encode())
