@@ -20,6 +20,8 @@ from fleetflash.build.source import Sources
 from fleetflash.build.toolchain import Toolchain
 from fleetflash.build.toolchain_cache import ToolchainCache, Tools
 from fleetflash.firmware.artifact import Artifact
+from fleetflash.firmware.errors import ArtifactMissingError
+from fleetflash.firmware.registration import describe_image
 from fleetflash.firmware.store import Store
 
 Report = Callable[[str], None]
@@ -27,10 +29,14 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Prospect:
-    """What ``ensure`` would do: build, or nothing; ``changes`` of the configuration since this type's last build."""
+    """What ``ensure`` would do: build, register what is built, or nothing.
+
+    ``changes``: of the configuration since this type's last build.
+    """
 
     prepared: Prepared
     is_built: bool
+    is_registered: bool
     changes: tuple[Change, ...]
 
 
@@ -72,8 +78,9 @@ class Builder:
         """Say what ``ensure`` would do. Fetches the source if need be, but no toolchain, and compiles nothing."""
         with self._named(board_type):
             prepared = self._prepare(board_type)
-            is_built = self.builds.find(prepared.key.id) is not None
-            return Prospect(prepared, is_built, self._changes(prepared))
+            build = self.builds.find(prepared.key.id)
+            is_registered = build is not None and self._is_registered(prepared, build)
+            return Prospect(prepared, build is not None, is_registered, self._changes(prepared))
 
     def ensure(self, board_type: BoardType) -> Outcome:
         """Return the artifact of a board type, compiled only if nobody has done so before."""
@@ -84,9 +91,7 @@ class Builder:
             build, built = self.builds.find(key), False
             if build is None:
                 build, built = self._build_once(prepared)
-            image = output.load_output(self.builds.path(key), board_type.image, board_type.flash_offset)
-            output.check(image, build.address, board_type, prepared.version)
-            artifact = self._register(prepared, build)
+            artifact = self.store.publish(*self._describe(prepared, build))
             self._remember_last(prepared)
             return Outcome(artifact, key, built, changes)
 
@@ -134,10 +139,13 @@ class Builder:
         log.unlink(missing_ok=True)
         return build
 
-    def _register(self, prepared: Prepared, build: Build) -> Artifact:
-        board_type = prepared.board_type
-        return self.store.add(
-            self.builds.path(build.key.id) / board_type.image,
+    def _describe(self, prepared: Prepared, build: Build) -> tuple[Artifact, dict[str, bytes]]:
+        """Return the artifact that a build makes of a board type, and its files, checked: the key knows no chip."""
+        board_type, directory = prepared.board_type, self.builds.path(build.key.id)
+        image = output.load_output(directory, board_type.image, board_type.flash_offset)
+        output.check(image, build.address, board_type, prepared.version)
+        return describe_image(
+            directory / board_type.image,
             chip=board_type.chip,
             name=board_type.firmware,
             offset=board_type.flash_offset or None if board_type.image.endswith(".bin") else None,
@@ -150,6 +158,14 @@ class Builder:
                 "toolchain_id": build.key.toolchain,
             },
         )
+
+    def _is_registered(self, prepared: Prepared, build: Build) -> bool:
+        artifact, _ = self._describe(prepared, build)
+        try:
+            found = self.store.get(artifact.id)
+        except ArtifactMissingError:
+            return False
+        return (found.name, found.version) == (artifact.name, artifact.version)
 
     def _last(self, prepared: Prepared) -> Path:
         return self.cache / "last" / prepared.board_type.name

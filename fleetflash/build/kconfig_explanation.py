@@ -38,9 +38,13 @@ def explain(kconfiglib: Any, configuration: Any, name: str) -> str:
     elif symbol.choice is not None and symbol.choice.selection is not symbol:
         selection = symbol.choice.selection
         phrases.append(f"the choice is {selection.name if selection else 'empty'}")
-    for low, high, condition in symbol.ranges:
-        if kconfiglib.expr_value(condition):
-            phrases.append(f"from {low.str_value} to {high.str_value}")
+    elif symbol.choice is None and symbol.type not in (kconfiglib.BOOL, kconfiglib.TRISTATE):
+        allowed = [
+            f" from {low.str_value} to {high.str_value}"
+            for low, high, condition in symbol.ranges
+            if kconfiglib.expr_value(condition)
+        ]
+        phrases.append(f"takes {kconfiglib.TYPE_TO_STR[symbol.type]}{''.join(allowed[:1])}")
     return "; ".join(phrases)
 
 

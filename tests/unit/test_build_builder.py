@@ -229,8 +229,11 @@ def test_dropped_symbol_is_named_with_its_menu_and_what_it_needs(project: Projec
             {"MACH_atmega328p": True, "MACH_atmega2560": True},
             "the choice is MACH_atmega2560)",
         ),
-        ({"LOW_LEVEL_OPTIONS": True, "PADDING_BYTES": 99999}, 'fill with nothing of use"; from 0 to 32000)'),
-        ({"SERIAL_BAUD": "fast"}, 'SERIAL_BAUD: asked for "fast", became 250000'),
+        ({"LOW_LEVEL_OPTIONS": True, "PADDING_BYTES": 99999}, 'fill with nothing of use"; takes int from 0 to 32000)'),
+        (
+            {"LOW_LEVEL_OPTIONS": True, "SERIAL_BAUD": "fast"},
+            'SERIAL_BAUD: asked for "fast", became 250000 (in "Baud rate for serial port"; takes int)',
+        ),
     ],
 )
 def test_symbols_that_do_not_survive_say_why(project: Project, kconfig: dict[str, Any], reason: str) -> None:

@@ -1,0 +1,13 @@
+"""Build the firmware of every board type, each only if nobody has done so before.
+
+    pyinfra inventory/builders.py deploys/build.py
+
+What comes out are artifacts: boards are pinned to them by name and version, and deploys/flash.py brings them there.
+"""
+
+from pyinfra import host
+
+from roles.builder import builder
+
+if "builders" in host.groups:
+    builder()

@@ -1,0 +1,76 @@
+"""What shall be: the firmware of a board type is built and registered as an artifact."""
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from pyinfra import host, logger
+from pyinfra.api import FunctionCommand, operation
+
+from fleetflash.build.board_type import BoardType, read_board_types
+from fleetflash.build.builder import Builder
+from fleetflash.build.errors import BuildError
+from fleetflash.build.location import default_cache
+from fleetflash.build.toolchain import read_toolchains
+from fleetflash.firmware.errors import FirmwareError
+from fleetflash.firmware.store import Store
+
+
+@operation()
+def built(board_type: str) -> Generator[FunctionCommand, None, None]:
+    """
+    Build the firmware of a board type on this computer, unless anybody has done so before, and register its artifact.
+
+    + board_type: its name in ``board_types`` of the host's data
+
+    Reads ``board_types``, ``toolchains`` and ``build_cache`` from the host's data. Only for ``@local``.
+
+    **Example:**
+
+    .. code:: python
+
+        firmware.built(name="Firmware of the toolheads", board_type="toolhead")
+    """
+    try:
+        builder, wanted = _builder(host, board_type)
+        prospect = builder.prospect(wanted)
+    except (BuildError, FirmwareError) as error:
+        # Raised here, it would end the run for all hosts.
+        yield FunctionCommand(_refuse, (str(error),), {})
+        return
+    if prospect.is_registered:
+        host.noop(f"{wanted.firmware} {prospect.prepared.version} is built already")
+        return
+    for change in prospect.changes:
+        logger.info(f"{host.print_prefix}{board_type}: {change}")
+    yield FunctionCommand(_build, (builder, wanted), {})
+
+
+def _builder(target: Any, name: str) -> tuple[Builder, BoardType]:
+    if target.name != "@local":
+        raise BuildError(
+            f"{target.name}: firmware is built on the controller only; put '@local' into the group builders"
+        )
+    toolchains = read_toolchains(target.data.get("toolchains", {}))
+    types = read_board_types(target.data.get("board_types", {}), toolchains)
+    if name not in types:
+        raise BuildError(f"no board type {name!r}, there is {', '.join(sorted(types)) or 'none'}")
+    cache = Path(target.data.get("build_cache", "") or default_cache()).expanduser().absolute()
+    prefix = target.print_prefix
+    builder = Builder(cache, Store(), Path.cwd(), toolchains, lambda text: logger.info(f"{prefix}{text}"))
+    return builder, types[name]
+
+
+def _build(state: Any, host: Any, builder: Builder, board_type: BoardType) -> bool:
+    try:
+        outcome = builder.ensure(board_type)
+    except (BuildError, FirmwareError) as error:
+        logger.error(f"{host.print_prefix}{error}")
+        return False
+    logger.info(f"{host.print_prefix}{outcome.artifact}{'' if outcome.built else ', which was built already'}")
+    return True
+
+
+def _refuse(state: Any, host: Any, reason: str) -> bool:
+    logger.error(f"{host.print_prefix}{reason}")
+    return False
