@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -200,6 +201,28 @@ def test_many_processes_at_once_build_once(project: Project) -> None:
     assert sum(err.count(": building ") for _, err in results) == 3
     assert sum(out.count("  built") for out, _ in results) == 3
     assert len(Store(project.directory / "s").find()) == 3
+
+
+def test_builder_that_is_killed_in_the_middle_leaves_nothing_and_the_next_one_builds(project: Project) -> None:
+    go = project.directory / "go"
+    wait = f"import time\nfrom pathlib import Path\nwhile not Path({str(go)!r}).exists():\n    time.sleep(0.05)\n"
+    script = project.source.path / "scripts/dictionary.py"
+    script.write_text(script.read_text().replace("import argparse\n", f"import argparse\n{wait}"))
+    project.source.commit("v0.2.0")
+    described = project.directory / "builders.py"
+    described.write_text(f"toolchains = {TOOLCHAINS!r}\nboard_types = {{'nano': {project.fields(ref='v0.2.0')!r}}}\n")
+    command = [sys.executable, "-m", "fleetflash", "build", "--types", str(described), "--cache", "cache"]
+    builder = subprocess.Popen([*command, "--store", "cache-store"], cwd=project.directory)
+    deadline = time.monotonic() + 60
+    while not [log for log in project.builder.cache.glob("logs/*.log") if "Compiling" in log.read_text()]:
+        assert builder.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    builder.kill()
+    builder.wait()
+    assert [path.name[:6] for path in project.builder.cache.glob("work/build-*.lock")] == ["build-"]
+    go.touch()
+    assert project.builder.ensure(project.board_type(ref="v0.2.0")).built
+    assert list(project.builder.cache.glob("work/build-*")) == []
 
 
 def test_dropped_symbol_is_named_with_its_menu_and_what_it_needs(project: Project) -> None:
