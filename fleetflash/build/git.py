@@ -38,8 +38,9 @@ def git(directory: Path, *arguments: str, user: bool = False, input: bytes = b""
     Raises ``SourceError`` with git's own last line when it fails.
     """
     base = dict(os.environ) if user else build_environment(os.environ)
-    # A password prompt of git would wait for ever in a run without a terminal.
-    base |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C", **environment}
+    # Nothing may wait for ever: not for a password without a terminal, not for a server that went silent (30 s).
+    base |= {"GIT_TERMINAL_PROMPT": "0", "GIT_HTTP_LOW_SPEED_LIMIT": "1", "GIT_HTTP_LOW_SPEED_TIME": "30"}
+    base |= {"LC_ALL": "C", **environment}
     try:
         answer = subprocess.run(["git", "-C", str(directory), *arguments], input=input, capture_output=True, env=base)
     except FileNotFoundError:

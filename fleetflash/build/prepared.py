@@ -71,21 +71,30 @@ class Preparations:
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"{id}.json"
         with held(self.directory / f".{id}.lock"):
-            if not path.exists():
+            found = _recall(path)
+            if found is None:
                 log = self.directory / f"{id}.log"
                 log.unlink(missing_ok=True)
                 with self.sources.worktree(revision, overlay) as tree:
-                    effective = complete(Make(tree.path, log), asked)
-                    _remember(path, {"version": tree.version, "config": effective})
+                    found = tree.version, complete(Make(tree.path, log), asked)
+                _remember(path, *found)
                 log.unlink(missing_ok=True)
+        return found
+
+
+def _recall(path: Path) -> tuple[str, str] | None:
+    """Return version and configuration; ``None`` when they are not there, or what is there is damaged."""
+    try:
         found = json.loads(path.read_text())
-        return found["version"], found["config"]
+        return str(found["version"]), str(found["config"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
 
 
-def _remember(path: Path, found: dict[str, str]) -> None:
+def _remember(path: Path, version: str, configuration: str) -> None:
     temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)
-    write_read_only(temporary, json.dumps(found).encode())
+    write_read_only(temporary, json.dumps({"version": version, "config": configuration}).encode())
     temporary.rename(path)
     sync_directory(path.parent)
 

@@ -72,6 +72,8 @@ class Toolchain(BaseModel):
     def _one_kind(self) -> "Toolchain":
         if bool(self.debian) == bool(self.archives):
             raise ValueError("expected either debian (packages) or archives")
+        if self.debian and (self.programs or self.bin != "bin"):
+            raise ValueError("bin and programs are for archives; packages have a place of their own")
         return self
 
     def archive(self, architecture: str | None = None) -> Archive:

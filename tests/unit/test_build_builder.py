@@ -349,6 +349,14 @@ def test_damaged_build_is_made_again(project: Project) -> None:
     assert left_behind(project.builder) == [outcome.key]
 
 
+def test_configuration_that_was_damaged_is_worked_out_again(project: Project) -> None:
+    outcome = project.builder.ensure(project.board_type())
+    (remembered,) = (project.builder.cache / "configurations").glob("*.json")
+    remembered.chmod(0o644)
+    remembered.write_text('{"version": ')
+    assert project.builder.ensure(project.board_type()).key == outcome.key
+
+
 def test_artifact_that_was_removed_comes_back_without_a_build(project: Project) -> None:
     outcome = project.builder.ensure(project.board_type())
     shutil.rmtree(project.builder.store.path(outcome.artifact))

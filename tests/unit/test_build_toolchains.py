@@ -302,6 +302,7 @@ ARCHIVE = {"urls": ["https://example.org/x.tar.xz"], "sha256": "0" * 64}
         ({"debian": {"gcc": "1"}}, "toolchains.gcc: version is missing"),
         ({"version": "1", "debian": {"a": "1"}, "archives": {"x86_64": ARCHIVE}}, "expected either debian"),
         ({"version": 1, "debian": {"a": "1"}}, "version: Input should be a valid string, found 1"),
+        ({"version": "1", "debian": {"a": "1"}, "programs": ["gcc"]}, "bin and programs are for archives"),
         ({"version": "1", "debian": {"a": "1"}, "pin": 1}, "pin is no field of a toolchain"),
         ({"version": "1", "archives": {"x86_64": {**ARCHIVE, "sha256": "abc"}}}, "archives.x86_64.sha256"),
         (
