@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 from fleetflash.agent import wire
 from fleetflash.agent.tools.esptool_worker import Worker, streams
 from fleetflash.link.errors import LinkError
-from fleetflash.link.port import RemotePort
+from fleetflash.link.port import LEASE_HEARTBEAT, RemotePort
 from fleetflash.link.pyserial_url import LentSerial
 
 Message = dict[str, Any]
@@ -77,7 +77,7 @@ class Streams:
 def main() -> int:
     """Serve calls until the streams end."""
     channel = Streams(*streams())
-    port = LentSerial(RemotePort(channel, sys.argv[1], background=True))
+    port = LentSerial(RemotePort(channel, sys.argv[1], background=True, heartbeat=LEASE_HEARTBEAT))
 
     def open_port() -> LentSerial:
         port.open()

@@ -17,6 +17,8 @@ WINDOW = 256 * 1024
 #: The agent takes a controller that is silent for a minute for dead and frees the port; this is how often
 #: it is told otherwise, in seconds.
 HEARTBEAT_SECONDS = 15.0
+#: A host that has lent a port settles its printer after 20 s of silence; this is how often it is told otherwise.
+LEASE_HEARTBEAT = 5.0
 #: The agent gets this long to open the port, in seconds.
 OPEN_SECONDS = 20.0
 #: A command gets this long beside the time that the line needs for what was written before, in seconds.

@@ -13,11 +13,9 @@ from fleetflash.agent.protocols.programmers import PROGRAMMERS
 from fleetflash.agent.schema import Transaction, to_json
 from fleetflash.link import tool
 from fleetflash.link.errors import LinkError, PortLostError
-from fleetflash.link.port import RemotePort
+from fleetflash.link.port import LEASE_HEARTBEAT, RemotePort
 
 UPLOAD_CHUNK = 32 * 1024
-#: A host that has lent a port settles its printer after 20 s of silence; this is how often it is told otherwise.
-LEASE_HEARTBEAT = 5.0
 
 Event = dict[str, Any]
 Outcome = dict[str, Any]
