@@ -9,9 +9,10 @@ A second run changes nothing.
 
 from pyinfra import config, host
 
+from fleetflash.boards import GROUPS
 from roles.klipper_host import klipper_host
 
 config.PARALLEL = 500  # a slow flash must not queue the rest of the fleet
 
-if "klipper_hosts" in host.groups:
+if set(GROUPS) & set(host.groups):
     klipper_host()

@@ -5,10 +5,11 @@ pyinfra inventory/lab.py deploys/status.py -y
 
 from pyinfra import config, host
 
+from fleetflash.boards import GROUPS
 from fleetflash.facts.decision import decide
 from fleetflash.report import run as report
 
 config.PARALLEL = 500
 
-if "klipper_hosts" in host.groups:
+if set(GROUPS) & set(host.groups):
     report.current(host.state).add_plan(decide(host))

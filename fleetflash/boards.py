@@ -105,7 +105,10 @@ class Board(BaseModel):
 
 @dataclass(frozen=True)
 class KlipperHost:
-    """A Klipper host's desired state. ``errors`` holds boards whose data is malformed: name → what is wrong."""
+    """A Klipper host's desired state, or a gateway's, which has no Klipper: an empty ``service``.
+
+    ``errors`` holds boards whose data is malformed: name → what is wrong.
+    """
 
     name: str
     boards: tuple[Board, ...]
@@ -116,6 +119,8 @@ class KlipperHost:
     errors: tuple[tuple[str, str], ...] = ()
 
 
+#: The groups of an inventory whose hosts have boards.
+GROUPS = ("klipper_hosts", "gateways")
 #: What group data may set for every board of a host.
 INHERITED = ("chip", "firmware", "firmware_version", "programmer", "baud", "hands_seconds", "placement")
 
@@ -131,9 +136,15 @@ def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
     if not isinstance(described, Mapping):
         raise BoardDataError(f"boards: expected a dictionary of boards, found {described!r}")
     inherited = {key: data[key] for key in INHERITED if key in data}
+    service = data.get("klipper_service", "klipper.service") or ""
+    if not service:
+        inherited["klippy_mcu"] = None
     for board_name, fields in described.items():
         try:
-            boards.append(_read_board(board_name, fields, inherited))
+            board = _read_board(board_name, fields, inherited)
+            if board.klippy_mcu is not None and not service:
+                raise BoardDataError("klippy_mcu: this host has no Klipper (klipper_service = None); leave it out")
+            boards.append(board)
         except BoardDataError as error:
             errors.append((str(board_name), str(error)))
     boards = _refuse_twins(boards, errors)
@@ -143,7 +154,7 @@ def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
     return KlipperHost(
         name=name,
         boards=tuple(boards),
-        service=str(data.get("klipper_service", "klipper.service")),
+        service=str(service),
         socket=str(data.get("klippy_socket", "")),
         policy=policy,
         attended=_flag("attended", data.get("attended", False)),

@@ -147,7 +147,7 @@ def plan_host(
 
 def printer_state(service: ServiceFacts) -> Printer:
     """The one table of what a printer is doing. Whatever isn't certainly idle must not be stopped."""
-    if service.active in ("inactive", "failed"):
+    if service.active in ("inactive", "failed", "none"):
         return Printer.STOPPED
     if service.active != "active":
         return Printer.UNKNOWN

@@ -28,7 +28,7 @@ SETTLE_TEXT = """\
 # Written by fleetflash for the time of one transaction; removed when it ends.
 [Unit]
 Description=fleetflash: settle the transaction that a power cut interrupted
-Before={service}
+Before={before}
 ConditionPathExists={agent}
 StartLimitIntervalSec=600
 StartLimitBurst=5
@@ -83,7 +83,8 @@ def is_idle() -> bool:
 def raise_guard(transaction: Transaction, agent: Path) -> None:
     """Install the settle unit and the drop-in; after this, and not before, Klipper may be stopped."""
     text = SETTLE_TEXT.format(
-        service=transaction.service,
+        # Without Klipper there is nothing that must wait.
+        before=transaction.service or "multi-user.target",
         agent=agent,
         timeout=settle_seconds(transaction),
         command=" ".join(_command(agent, "settle", transaction.id)),
@@ -93,9 +94,10 @@ def raise_guard(transaction: Transaction, agent: Path) -> None:
     if not SETTLE_LINK.is_symlink():
         os.symlink(str(SETTLE_UNIT), str(SETTLE_LINK))
         disk.sync_directory(SETTLE_LINK.parent)
-    drop_in = _drop_in(transaction.service)
-    drop_in.parent.mkdir(parents=True, exist_ok=True)
-    drop_in.write_text(DROP_IN_TEXT.format(busy=BUSY))
+    if transaction.service:
+        drop_in = _drop_in(transaction.service)
+        drop_in.parent.mkdir(parents=True, exist_ok=True)
+        drop_in.write_text(DROP_IN_TEXT.format(busy=BUSY))
     hold()
     systemd.systemctl("daemon-reload")
 
@@ -127,7 +129,7 @@ def release() -> None:
 def lower_guard(transaction: Transaction) -> None:
     """Remove everything that ``raise_guard`` installed; harmless when nothing is there."""
     release()
-    if STOPPED.exists() and systemd.is_active(transaction.service):
+    if STOPPED.exists() and transaction.service and systemd.is_active(transaction.service):
         STOPPED.unlink()
     changed = False
     drop_in = _drop_in(transaction.service)

@@ -17,7 +17,7 @@ class RefusalError(Exception):
 
 def check_host(transaction: Transaction, store: Store) -> None:
     """Raise ``RefusalError`` when service, ports or images are not those of the plan."""
-    facts = systemd.show(transaction.service, ["ActiveState", "MainPID"])
+    facts = systemd.show(transaction.service, ["ActiveState", "MainPID"]) if transaction.service else {}
     active = facts.get("ActiveState") in systemd.ACTIVE_STATES
     if active != transaction.was_active:
         now, then = ("active", "stopped") if active else ("stopped", "active")

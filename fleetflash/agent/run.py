@@ -120,7 +120,7 @@ def _settle_leftovers(store: Store, archive: bytes) -> None:
             # Written by another version, or torn: nothing can be known of it, and it must not block the host.
             store.write_outcome(transaction_id, {"outcome": "unknown", "detail": str(error), "boards": {}})
             continue
-        if systemd.is_active(transaction.service):
+        if transaction.service and systemd.is_active(transaction.service):
             try:
                 status = klippy.status(transaction.socket)
             except klippy.KlippyError:

@@ -60,7 +60,7 @@ class Probe:
 class SnapshotRequest:
     """Which service and boards to look at.
 
-    An empty ``socket`` means the place where KIAUH puts klippy's.
+    An empty ``service``: the host has no Klipper. An empty ``socket`` means the place where KIAUH puts klippy's.
     """
 
     boards: List[Probe]
@@ -135,7 +135,8 @@ class BoardFacts:
 class ServiceFacts:
     """systemd's view of the Klipper service and klippy's view of the printer.
 
-    ``active``: ``active``, ``inactive``, ``failed``, ``activating``, ``deactivating``, ``absent`` or ``unknown``.
+    ``active``: ``active``, ``inactive``, ``failed``, ``activating``, ``deactivating``, ``absent``, ``unknown``, or
+    ``none`` on a host that is to have no Klipper.
     ``klippy``: ``ready``, ``startup``, ``shutdown``, ``error``, or empty when it could not be asked
     (``error`` says why).
     ``print_state``: klippy's ``print_stats.state``, or empty; ``paused``: from ``pause_resume``.
@@ -269,8 +270,9 @@ class BoardTransaction:
 class Transaction:
     """All boards of one Klipper host, written while Klipper is stopped once.
 
-    ``was_active`` and ``was_ready`` say what the service must return to. ``policy``: ``exact`` (boards go back
-    together) or ``compatible`` (each stands for itself). ``restore_seconds``: the plan's estimate of a restore.
+    ``service`` is empty where there is no Klipper; ``was_active`` and ``was_ready`` say what it must return to.
+    ``policy``: ``exact`` (boards go back together) or ``compatible`` (each stands for itself). ``restore_seconds``: the
+    plan's estimate of a restore.
     """
 
     id: str

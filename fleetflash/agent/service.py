@@ -7,7 +7,7 @@ from fleetflash.agent.schema import Transaction
 
 
 class KlipperService:
-    """``log(step, **details)`` writes to the transaction's journal."""
+    """Nothing is stopped or started on a host that has none. ``log(step, **details)`` writes to the journal."""
 
     def __init__(self, transaction: Transaction, log: Callable[..., Any]):
         self.transaction = transaction
@@ -17,6 +17,8 @@ class KlipperService:
 
     def stop(self) -> None:
         """Return when nothing of Klipper runs any more and nothing can start it; raises ``SystemdError``."""
+        if not self.transaction.service:
+            return
         guard.hold()
         if systemd.is_active(self.transaction.service):
             guard.mark_stopped()
@@ -42,7 +44,7 @@ class KlipperService:
 
     def status(self) -> Optional[klippy.Status]:
         """What klippy says while it runs; ``None`` while it is stopped or silent."""
-        if not systemd.is_active(self.transaction.service):
+        if not self.transaction.service or not systemd.is_active(self.transaction.service):
             return None
         try:
             return klippy.status(self.transaction.socket)

@@ -72,6 +72,8 @@ def take(request: SnapshotRequest, store: Store) -> Snapshot:
 
 
 def _service(request: SnapshotRequest, no_systemd: str) -> "tuple[ServiceFacts, Optional[klippy.Status]]":
+    if not request.service:
+        return ServiceFacts(unit="", active="none"), None
     if no_systemd:
         return ServiceFacts(unit=request.service, active="unknown", error=no_systemd), None
     try:

@@ -19,12 +19,11 @@ from pyinfra.context import ctx_state
 from pyinfra_cli.inventory import make_inventory
 from pyinfra_cli.util import parse_cli_arg
 
+from fleetflash.boards import GROUPS
 from fleetflash.facts.decision import decide, transport
 from fleetflash.link.errors import LinkError
 from fleetflash.link.session import AgentSession
 from fleetflash.plan import HostPlan, offline
-
-GROUP = "klipper_hosts"
 
 
 class FleetError(Exception):
@@ -112,11 +111,11 @@ def _read_inventory(inventory_file: str, data: list[str]) -> Inventory:
 
 
 def _limited(inventory: Inventory, limit: list[str]) -> list[Any]:
-    group = {host.name for host in inventory.groups.get(GROUP, [])}
+    group = {host.name for name in GROUPS for host in inventory.groups.get(name, [])}
     hosts = [host for host in inventory if host.name in group]
     if not limit:
         return hosts
     found = [host for host in hosts if host.name in limit or set(host.groups) & set(limit)]
     if not found:
-        raise FleetError(f"no Klipper host or group is called {' or '.join(limit)}")
+        raise FleetError(f"no Klipper host, gateway or group is called {' or '.join(limit)}")
     return found

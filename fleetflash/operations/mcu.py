@@ -9,7 +9,7 @@ from pyinfra import host, logger
 from pyinfra.api import FunctionCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
-from fleetflash.boards import read_duration
+from fleetflash.boards import GROUPS, read_duration
 from fleetflash.facts.decision import decide, transport
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
@@ -68,7 +68,7 @@ def firmware(canaries: bool = False) -> Generator[FunctionCommand, None, None]:
 def _canaries(target: Any) -> frozenset[str]:
     """Return the names of the hosts that go first in this run."""
     state = target.state
-    scope = [h.name for h in state.inventory if "klipper_hosts" in h.groups and state.is_host_in_limit(h)]
+    scope = [h.name for h in state.inventory if set(GROUPS) & set(h.groups) and state.is_host_in_limit(h)]
     return canary.choose(scope, canary.read_count(target.data.get("canary", 0)))
 
 

@@ -12,7 +12,7 @@ from fleetflash.lab.host import Host
 from fleetflash.lab.lab import Lab, leftovers
 from fleetflash.lab.spec import BoardSpec, HostSpec
 from tests.lab.conftest import require_lab
-from tests.lab.fleet import FACTORY, NEXT, WANTED, Fleet, Run, journal, mcu_version, outcome, wait_outcome
+from tests.lab.fleet import FACTORY, NEXT, WANTED, Fleet, Run, journal, mcu_version, outcome, strike, wait_outcome
 from tests.lab.tools import TOOLS, make_virtualenv
 
 MAC = "240ac400cafe"
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.lab
 
 
 class Gateways(Fleet):
-    """``printer-1`` has a BMCU-C and an ESP32; ``printer-2`` the same without esptool."""
+    """``printer-1`` has a BMCU-C and an ESP32, ``printer-2`` the same without esptool, ``desk`` a gateway alone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -32,6 +32,11 @@ class Gateways(Fleet):
             add = ["artifact", "add", str(described), "--chip", "esp32", "--name", "gateway"]
             added = self.fleetflash(*add, *(["--label", "factory"] if version == FACTORY else []))
             assert added.code == 0, added.output
+        (self.directory / "desk").mkdir()
+        for version in (WANTED, NEXT):
+            described = self.build("esp32s3", version)
+            add = ["artifact", "add", str(described), "--chip", "esp32s3", "--name", "tinybms-gateway"]
+            assert self.fleetflash(*add, "--store", str(self.directory / "desk")).code == 0
 
     def build(self, kind: str, version: str) -> Path:
         """What ESP-IDF leaves in a build directory; its ``flasher_args.json``."""
@@ -49,6 +54,9 @@ class Gateways(Fleet):
 
     def describe(self, host: Host, **boards: dict[str, Any]) -> dict[str, Any]:
         described = super().describe(host, **boards)
+        if host.name == "desk":
+            described["boards"]["gateway"] = {"port": described["boards"]["gateway"]["port"], "chip": "esp32s3"}
+            return described
         gateway = described["boards"]["gateway"]
         gateway.update({"chip": "esp32", "programmer": "esptool", "firmware": "gateway"})
         gateway.pop("klippy_mcu")
@@ -65,9 +73,17 @@ class Gateways(Fleet):
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateways]:
     require_lab()
     boards = (BoardSpec("bmcu"), BoardSpec("gateway", mcu="", kind="esp32", uid=MAC))
-    hosts = tuple(HostSpec(name, boards) for name in ("printer-1", "printer-2"))
-    with Lab.up("test-gateways", hosts, "10.79.0", wait_klippy=90.0) as lab:
-        make_virtualenv(lab.host("printer-1"))
+    alone = (BoardSpec("gateway", mcu="", kind="esp32s3", uid=MAC),)
+    hosts = (HostSpec("printer-1", boards), HostSpec("printer-2", boards), HostSpec("desk", alone))
+    with Lab.up("test-gateways", hosts, "10.79.0") as lab:
+        for name in ("printer-1", "printer-2"):
+            lab.host(name).wait_klippy("ready", 90.0)
+        desk = lab.host("desk")
+        desk.run("sudo systemctl disable --now klipper moonraker", check=True)
+        desk.run("sudo rm /etc/systemd/system/klipper.service && sudo systemctl daemon-reload", check=True)
+        for host in (lab.host("printer-1"), desk):
+            make_virtualenv(host)
+            host.run("sudo sync", check=True)
         yield Gateways(lab, tmp_path_factory.mktemp("gateways"))
     assert leftovers(lab.layout) == []
 
@@ -150,15 +166,11 @@ def test_another_board_on_the_port_is_refused(fleet: Gateways) -> None:
 def test_a_lost_controller_leaves_the_gateway_to_the_next_run(fleet: Gateways) -> None:
     host = fleet.lab.host("printer-2")
     assert fleet.flash("printer-2", WANTED).code == 0
-    control = host.board("gateway").control
-    control.pause("program", APP + 0x3000)
     boards = fleet.inventory["printer-2"]["boards"]
     changed = {**boards, "gateway": {**boards["gateway"], "firmware_version": NEXT}}
     running = fleet.start_pyinfra(fleet.write_inventory("printer-2", printer_2={"boards": changed}))
-    control.wait_paused(60.0)
-    running.kill()
+    strike(host, "gateway", "program", APP + 0x3000, running.kill)
     running.wait()
-    control.resume()
     wait_outcome(host)
     assert outcome(host)["outcome"] == "failed"
     assert "run again" in outcome(host)["boards"]["gateway"]["detail"]
@@ -166,3 +178,45 @@ def test_a_lost_controller_leaves_the_gateway_to_the_next_run(fleet: Gateways) -
     again = fleet.flash("printer-2", NEXT)
     assert again.code == 0, again.output
     assert (gateway(host)["version"], gateway(host)["mode"]) == (NEXT, "application")
+
+
+def desk(fleet: Gateways, version: str) -> Run:
+    """Flash the gateway without a printer, as its group's data say; its store has no factory image."""
+    data = fleet.inventory["desk"]
+    path = fleet.directory / f"desk-{version}.py"
+    path.write_text(f"gateways = {[('desk', {**data, 'firmware_version': version})]!r}\n")
+    return fleet.pyinfra(path, store=str(fleet.directory / "desk"))
+
+
+def test_a_gateway_without_a_printer_is_read_before_it_is_written_and_taken_back(fleet: Gateways) -> None:
+    host = fleet.lab.host("desk")
+    before = host.board("gateway").flash.read_bytes()
+    host.board("gateway").control.ask("fault", kind="drop", command="program", byte=APP + 0x3000, count=1)
+    failed = desk(fleet, WANTED)
+    assert failed.code == 1, failed.output
+    assert failed.line("desk/gateway: restored")
+    assert host.board("gateway").flash.read_bytes() == before
+    assert gateway(host)["version"] == FACTORY
+    done = desk(fleet, WANTED)
+    assert done.code == 0, done.output
+    assert (gateway(host)["version"], gateway(host)["mode"]) == (WANTED, "application")
+    assert not host.run("ls /run/systemd/system | grep klipper").stdout
+    again = desk(fleet, WANTED)
+    assert again.code == 0 and "1 already current" in again.output, again.output
+
+
+def test_a_power_cut_on_a_host_without_klipper_is_settled_when_it_is_back(fleet: Gateways) -> None:
+    host = fleet.lab.host("desk")
+    assert desk(fleet, WANTED).code == 0
+    path = fleet.directory / "cut.py"
+    data = {**fleet.inventory["desk"], "firmware_version": NEXT}
+    path.write_text(f"gateways = {[('desk', data)]!r}\n")
+    running = fleet.start_pyinfra(path, store=str(fleet.directory / "desk"))
+    strike(host, "gateway", "program", APP + 0x3000, host.crash)
+    running.kill()
+    running.wait()
+    host.start()
+    wait_outcome(host)
+    assert outcome(host)["outcome"] == "restored", outcome(host)
+    assert (gateway(host)["version"], gateway(host)["mode"]) == (WANTED, "application")
+    assert not host.run("ls /etc/systemd/system | grep fleetflash").stdout
