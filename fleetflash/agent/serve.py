@@ -24,13 +24,14 @@ none. An ``error`` without ``id`` is the end: the port is gone.
 import math
 import os
 import select
-import threading
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, Iterable, Iterator, List, Optional, Tuple, Union
+from typing import Deque, Iterable, List, Optional, Tuple, Union
 
 from fleetflash.agent import wire
+from fleetflash.agent.drain import Drain
 from fleetflash.agent.port import PortError
+from fleetflash.agent.port_commands import Commands, Message, Task, number
 from fleetflash.agent.ports import SerialPort
 
 #: How many bytes each side may have on their way to the other.
@@ -40,14 +41,7 @@ SILENCE = 60.0
 
 _CHUNK = 16 * 1024
 _FLUSH_SECONDS = 2.0
-_LONGEST_PAUSE = 10.0
-#: No clock that counts seconds is later; what floats can't hold is far beyond.
-_LATEST = 1e12
 _MOST_COMMANDS = 1024
-
-Message = Dict[str, Any]
-#: A command in progress: yields ``None`` to have the port drained, or the moment at which it goes on.
-_Task = Iterator[Optional[float]]
 
 
 def main(stdin_fd: int, stdout_fd: int) -> int:
@@ -133,13 +127,11 @@ class _Server:
         self._written_bytes = 0
         self._dirty = False
         self._credit = 0
-        self._task: Optional[_Task] = None
+        self._task: Optional[Task] = None
         self._current: Message = {}
         self._resume_at: Optional[float] = None
-        self._drain: Optional[_Drain] = None
-        self._lines_changed: Optional[Tuple[float, float]] = None
-        self._closed: Optional[Message] = None
-        self._pieces: List[Message] = []
+        self._drain: Optional[Drain] = None
+        self._commands = Commands(port, self._answer)
 
     def run(self) -> Message:
         self.grant()
@@ -151,10 +143,10 @@ class _Server:
 
     def exchange(self, messages: Iterable[Message]) -> Tuple[Message, List[Message]]:
         self._heard = time.monotonic()
-        self._closed, self._pieces = None, []
+        self._commands.closed, self._commands.pieces = None, []
         for message in messages:
             self._send(message)
-        return self._serve(), self._pieces
+        return self._serve(), self._commands.pieces
 
     def say(self, message: Message) -> None:
         self._send(message)
@@ -162,13 +154,13 @@ class _Server:
 
     def _serve(self) -> Message:
         try:
-            while self._closed is None:
+            while self._commands.closed is None:
                 self._advance()
                 self._flush()
-                if self._closed is None:
+                if self._commands.closed is None:
                     self._wait()
             self._flush_last()
-            return self._closed
+            return self._commands.closed
         except _PeerGone:
             return {}
         except (PortError, wire.WireError) as error:
@@ -261,7 +253,7 @@ class _Server:
             return
         message = wire.decode_json(payload)
         if message["type"] == "credit":
-            self._credit += int(_number(message, "bytes", 2**31))
+            self._credit += int(number(message, "bytes", 2**31))
         elif message["type"] != "ping":
             if len(self._queue) >= _MOST_COMMANDS:
                 raise wire.WireError(f"more than {_MOST_COMMANDS} commands are waiting")
@@ -271,7 +263,7 @@ class _Server:
 
     def _advance(self) -> None:
         """Do what can be done without waiting, in the order of the stream."""
-        while self._closed is None:
+        while self._commands.closed is None:
             if self._task is not None:
                 if not self._resume():
                     return
@@ -285,7 +277,7 @@ class _Server:
                 else:
                     self._queue.popleft()
                     self._current = head
-                    self._task = self._carry_out(head)
+                    self._task = self._commands.carry_out(head)
 
     def _write_port(self, data: memoryview) -> bool:
         """Write the head of the queue; say whether all of it was taken."""
@@ -327,93 +319,8 @@ class _Server:
             self._resume_at = step
         elif self._dirty:
             self._dirty = False
-            self._drain = _Drain(self._port)
+            self._drain = Drain(self._port)
         return self._resume()
-
-    def _carry_out(self, message: Message) -> _Task:
-        kind = message["type"]
-        commands: Dict[str, Callable[[Message], _Task]] = {
-            "baudrate": self._baudrate,
-            "parity": self._parity,
-            "lines": self._lines,
-            "play": self._play,
-            "break": self._break,
-            "drain": self._drain_output,
-            "discard_input": self._discard_input,
-            "inputs": self._inputs,
-            "close": self._close,
-            "piece": self._piece,
-            "result": self._result,
-        }
-        if kind not in commands:
-            raise wire.WireError(f"unknown command {kind!r}")
-        yield from commands[kind](message)
-
-    def _baudrate(self, message: Message) -> _Task:
-        yield None
-        self._port.set_baudrate(int(_number(message, "value", 2**31)))
-        self._answer({"type": "done"})
-
-    def _parity(self, message: Message) -> _Task:
-        yield None
-        self._port.set_parity(str(message.get("value")))
-        self._answer({"type": "done"})
-
-    def _lines(self, message: Message) -> _Task:
-        yield None
-        if "at" in message:
-            # The network may bunch what was sent apart, but a reset pulse must not get shorter by it.
-            at = float(_number(message, "at", _LATEST))
-            if self._lines_changed is not None:
-                sent, done = self._lines_changed
-                yield done + min(max(0.0, at - sent), _LONGEST_PAUSE)
-            self._lines_changed = (at, time.monotonic())
-        self._port.set_lines(_flag(message.get("dtr")), _flag(message.get("rts")))
-        self._answer({"type": "done"})
-
-    def _play(self, message: Message) -> _Task:
-        steps = _steps(message.get("steps"))
-        yield None
-        for dtr, rts, pause in steps:
-            self._port.set_lines(dtr, rts)
-            yield time.monotonic() + pause
-        self._answer({"type": "done"})
-
-    def _break(self, message: Message) -> _Task:
-        yield None
-        if "on" in message:
-            self._port.set_break(message["on"] is True)
-        else:
-            self._port.set_break(True)
-            yield time.monotonic() + _number(message, "seconds", _LONGEST_PAUSE)
-            self._port.set_break(False)
-        self._answer({"type": "done"})
-
-    def _drain_output(self, message: Message) -> _Task:
-        yield None
-        self._answer({"type": "done"})
-
-    def _discard_input(self, message: Message) -> _Task:
-        self._port.discard_input()
-        self._answer({"type": "done"})
-        return iter(())
-
-    def _inputs(self, message: Message) -> _Task:
-        self._answer({"type": "done", "bits": self._port.modem_inputs()})
-        return iter(())
-
-    def _close(self, message: Message) -> _Task:
-        yield None
-        self._answer({"type": "done"})
-        self._closed = message
-
-    def _piece(self, message: Message) -> _Task:
-        self._pieces.append(message)
-        return iter(())
-
-    def _result(self, message: Message) -> _Task:
-        self._closed = message
-        return iter(())
 
     # To the controller
 
@@ -449,54 +356,6 @@ class _Server:
                 self._flush()
         except _PeerGone:
             pass
-
-
-class _Drain:
-    """Waits in a thread until the port has sent everything: ``tcdrain`` can neither be polled nor timed."""
-
-    def __init__(self, port: SerialPort) -> None:
-        self.over = False
-        self._error: Optional[PortError] = None
-        self.fd, self._signal = os.pipe()
-        self._port = port
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            self._port.drain()
-        except PortError as error:
-            self._error = error
-        self.over = True
-        os.close(self._signal)
-
-    def finish(self) -> None:
-        os.close(self.fd)
-        if self._error is not None:
-            raise self._error
-
-    def abandon(self) -> None:
-        os.close(self.fd)
-
-
-def _number(message: Message, key: str, largest: float) -> Any:
-    value = message.get(key)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= largest:
-        raise wire.WireError(f"{message['type']}: {key} is {value!r:.80}, expected a number from 0 to {largest:g}")
-    return value
-
-
-def _flag(value: Any) -> Optional[bool]:
-    return value if isinstance(value, bool) else None
-
-
-def _steps(value: Any) -> List[Tuple[Optional[bool], Optional[bool], float]]:
-    try:
-        steps = [(_flag(dtr), _flag(rts), float(pause)) for dtr, rts, pause in value]
-    except (TypeError, ValueError, OverflowError):
-        raise wire.WireError(f"play: {value!r:.80} is not a list of [dtr, rts, seconds]") from None
-    if any(not 0 <= pause <= _LONGEST_PAUSE for _, _, pause in steps):
-        raise wire.WireError(f"play: a pause is not between 0 and {_LONGEST_PAUSE:g} s")
-    return steps
 
 
 def _write_all(fd: int, data: bytes) -> None:
