@@ -1,5 +1,6 @@
 """The link drops while a board is written from afar: its port is free at once, and the next run brings it home."""
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.lab
 
 #: Of the issue: a port whose link has dropped must not stay locked longer, in seconds.
 FREE_SECONDS = 5.0
+#: Long enough for a host to give its controller up, write the way back and start Klipper, in seconds.
+SILENT_SECONDS = 45.0
 CHIP = ["--programmer", "wch_isp", "--wiring", "reset=rts:0,boot=dtr:0", "--chip", "ch32v203c8t6"]
 
 # Takes the lock of a port as a flasher would, or fails.
@@ -68,6 +71,30 @@ def test_a_board_written_from_here_is_taken_back_by_its_host_when_the_link_drops
     assert again.code == 0, again.output
     host.wait_klippy("ready", 60.0)
     assert mcu_version(host) == WANTED and flash_holds(host, "bmcu", fleet.lab.image(WANTED).read_bytes())
+
+
+def test_a_host_whose_link_loses_everything_settles_before_the_link_is_back(fleet: Fleet, host: Host) -> None:
+    """Nothing is closed, so nobody is told: a printer must not stand still until somebody mends the network."""
+    inventory = fleet.write_inventory(host.name, printer_4=fleet.describe(host, bmcu={"placement": "controller"}))
+    mended: list[float] = []
+
+    def mend() -> None:
+        mended.append(time.monotonic())
+        host.link.restore()
+
+    def cut() -> None:
+        host.link.cut()
+        threading.Timer(SILENT_SECONDS, mend).start()
+
+    run = fleet.start_pyinfra(inventory)
+    strike(host, "bmcu", "program", 15000, cut)
+    finished = fleet.finish(run)
+    wait_settled(host)
+    assert finished.code == 1 and finished.line("printer-4/bmcu: restored", "session was lost")
+    starting = next(entry for entry in journal(host) if entry["step"] == "starting")
+    assert starting["monotonic"] < mended[0]
+    host.wait_klippy("ready", 60.0)
+    assert mcu_version(host) == FACTORY
 
 
 def test_a_port_used_by_hand_is_free_when_the_link_drops_and_the_board_is_flashed_again(
