@@ -104,7 +104,10 @@ def _of_katapult(bench: str, fault: str, command: str, byte: int) -> str:
         return UNTOUCHED if command == "identify" else ATTENTION
     if fault == "power_cut":
         return _of_powerless_katapult(bench, command, byte)
-    return RESTORED if (fault, command) == ("corrupt", "program") else COMMITTED
+    if fault == "corrupt" and (command == "program" or (bench, command) == ("katapult-usb", "flush")):
+        # Where the last page is written only then, it is the page that is spoiled, and not the answer.
+        return RESTORED
+    return COMMITTED
 
 
 def _of_powerless_katapult(bench: str, command: str, byte: int) -> str:
@@ -123,7 +126,9 @@ def _needs_hands(programmer: str, fault: str, command: str) -> bool:
 
 def _of_host(programmer: str, fault: str, command: str) -> str:
     if command == "identify":
-        return UNTOUCHED
+        # A board that leaves the bus while it is asked for its bootloader is what Katapult's programmer waits for.
+        pulled = programmer == "katapult" and fault in ("unplugged-for-5-s", "back-under-another-name")
+        return COMMITTED if pulled else UNTOUCHED
     return ATTENTION if programmer == "katapult" and fault in POWERLESS and command == "program" else RESTORED
 
 
