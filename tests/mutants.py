@@ -440,6 +440,13 @@ MUTANTS = [
         "tests/unit/test_transaction.py",
     ),
     Mutant(
+        "second reading of a backup",
+        "fleetflash/agent/board.py",
+        '        self.programmer.verify(data, progress("check backup"))\n',
+        "",
+        "tests/unit/test_transaction.py",
+    ),
+    Mutant(
         "torn flash is no backup",
         "fleetflash/agent/transaction.py",
         "if ledger is not None and ledger.image_sha256 == UNFINISHED:",

@@ -204,8 +204,13 @@ class Session:
             self.check_identity()
 
     def read(self, progress: Callable[[str], Progress]) -> bytes:
-        """Return the application's flash, for a backup."""
-        return self.programmer.read(progress("back up"))
+        """Return the application's flash, for a backup; raises ``VerifyError`` when a second reading differs.
+
+        AN3155 (section 3.4) and STK500 version 1 have no checksum for what is read.
+        """
+        data = self.programmer.read(progress("back up"))
+        self.programmer.verify(data, progress("check backup"))
+        return data
 
     def write(self, image: bytes, progress: Callable[[str], Progress]) -> None:
         """Erase, program and verify. ``progress`` gives a callback for each phase."""

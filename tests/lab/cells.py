@@ -30,6 +30,8 @@ BENCHES = {
 KIND_BENCHES = {name: (name,) for name in KINDS}
 #: No run may take longer than this, in seconds.
 PATIENCE = 240.0
+#: A settling waits for a board that is gone, in seconds, as often as it tries it: half a minute, four times.
+SETTLED = 200.0
 #: Faults of the application's start, which no command names.
 BOOT = "boot"
 RESULTS = {"flashed": COMMITTED, "restored": RESTORED, "needs-attention": ATTENTION}
@@ -75,7 +77,7 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
     if problem:
         return problem
     if cell.fault not in ("power-cut", "power-cut-with-boards", "host-reboots"):
-        wait_settled(host)
+        wait_settled(host, SETTLED)
         active = host.run("systemctl is-active klipper").stdout.strip()
         # One that does not start is started again and again, as its unit says.
         if active not in ("active", "activating" if cell.fault == "klipper-does-not-start" else ""):
@@ -120,8 +122,8 @@ def _finish(scene: Scene, repower: bool) -> str:
 
 def _judge(fleet: Fleet, host: Host, cell: Cell, before: Before) -> str:
     """Compare a host at rest with what was written down."""
-    wait_settled(host)
-    wait_outcome(host)
+    wait_settled(host, SETTLED)
+    wait_outcome(host, SETTLED)
     came = outcome(host)
     found = {name: RESULTS.get(board["result"], UNTOUCHED) for name, board in came["boards"].items()}
     expected = {board.spec.name: result for board, result in zip(host.boards, cell.expected, strict=True)}

@@ -445,10 +445,17 @@ def test_board_with_a_known_way_back_is_not_read(host_with: MakeHost) -> None:
     assert ("read", "a") not in host.steps
 
 
-@pytest.mark.parametrize("fault", [ProtocolError("no answer"), OSError(28, "No space left on device")])
-def test_board_that_can_not_be_read_is_not_erased(host_with: MakeHost, fault: Exception) -> None:
+@pytest.mark.parametrize(
+    ("step", "fault"),
+    [
+        ("read", ProtocolError("no answer")),
+        ("read", OSError(28, "No space left on device")),
+        ("compare", VerifyError("a second reading differs")),
+    ],
+)
+def test_board_that_can_not_be_read_is_not_erased(host_with: MakeHost, step: str, fault: Exception) -> None:
     host = host_with("a")
-    host.faults["read", "a"] = [fault]
+    host.faults[step, "a"] = [fault]
     assert host.run(host.transaction(way_back=None, read_back=True)) == "failed"
     assert ("erase", "a") not in host.steps and host.boards["a"].version == OLD and host.active
 

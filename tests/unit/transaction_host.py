@@ -65,7 +65,9 @@ class FakePort:
 
 
 class FakeProgrammer:
-    """Does to a ``FakeBoard`` what a programmer does to a board."""
+    """Does to a ``FakeBoard`` what a programmer does to a board; ``checks``: what comparing its flash ticks."""
+
+    checks = "verify"
 
     capabilities = Capabilities(read_back=False, entries=("lines",), pace=Pace(1_000_000, 56, 20, 1.5))
 
@@ -86,11 +88,13 @@ class FakeProgrammer:
 
     def read(self, progress: Callable[[int, int], None]) -> bytes:
         self.tick("read", self.board.name)
+        self.checks = "compare"
         return self.board.flash
 
     def write(self, data: bytes, progress: Callable[[int, int], None]) -> None:
         if self.board.protected:
             raise ProtectedError("protected")
+        self.checks = "verify"
         self.tick("erase", self.board.name)
         self.board.flash = b""
         self.tick("program", self.board.name)
@@ -100,7 +104,7 @@ class FakeProgrammer:
         progress(len(data), len(data))
 
     def verify(self, data: bytes, progress: Callable[[int, int], None]) -> None:
-        self.tick("verify", self.board.name)
+        self.tick(self.checks, self.board.name)
         assert self.board.flash == data
 
     def reset(self) -> None:
