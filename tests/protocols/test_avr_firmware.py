@@ -7,18 +7,27 @@ import json
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
+from board_process import BoardProcess
+from programmed_board import described, flash
+from simavr_chip import MEGA, UNO, Arduino, SimulatedChip, compile_simulator, to_binary
 
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols.errors import NoAnswerError
 from fleetflash.agent.protocols.klipper import block, identify, split_blocks
+from fleetflash.build.board_type import read_board_types
+from fleetflash.build.builder import Builder
+from fleetflash.build.toolchain import read_toolchains
 from fleetflash.firmware.image import load_image
-from tests import simavr
+from fleetflash.firmware.store import Store
 from tests.firmware_source import FirmwareSource
-from tests.simavr import SimulatedChip
+
+ROOT = Path(__file__).parents[2]
+Plug = Callable[..., SimulatedChip]
 
 
 def make(tree: Path, *arguments: str) -> str:
@@ -39,17 +48,29 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return simavr.build(tmp_path_factory.mktemp("simavr"))
+    return compile_simulator(tmp_path_factory.mktemp("simavr"))
 
 
 @pytest.fixture
-def port(program: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SerialPort]:
-    # The program that runs the chip holds the port's other end, and this end open.
+def plug(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plug]:
+    # Behind a real port there is no process; here the simulator has the pseudo-terminal open.
     monkeypatch.setattr("fleetflash.agent.ports.holders", lambda path: [])
-    with SimulatedChip(program, built / "out/klipper.elf", tmp_path / "tty") as chip:
-        opened = SerialPort.open(chip.path, 250000)
-        yield opened
-        opened.close()
+    chips: list[SimulatedChip] = []
+
+    def start(code: Path, mcu: str = "atmega328p") -> SimulatedChip:
+        chips.append(SimulatedChip(program, mcu, code, 0, tmp_path))
+        return chips[-1]
+
+    yield start
+    for chip in chips:
+        chip.stop()
+
+
+@pytest.fixture
+def port(plug: Plug, built: Path) -> Iterator[SerialPort]:
+    opened = SerialPort.open(str(plug(built / "out/klipper.bin").tty), 250000)
+    yield opened
+    opened.close()
 
 
 def test_running_firmware_says_what_was_built(port: SerialPort, built: Path) -> None:
@@ -85,21 +106,17 @@ def test_the_image_files_are_one_firmware(built: Path) -> None:
     assert images[0].klipper().constants == json.loads((built / "out/klipper.dict").read_text())["config"]
 
 
-def test_other_chip_and_baud_rate_in_their_own_directory(
-    tmp_path: Path, program: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_chip_and_baud_rate_in_their_own_directory(tmp_path: Path, plug: Plug) -> None:
     """``KCONFIG_CONFIG=`` and ``OUT=`` as Klipper's Makefile takes them."""
-    monkeypatch.setattr("fleetflash.agent.ports.holders", lambda path: [])
     source = FirmwareSource(tmp_path / "klipper")
     config, out = tmp_path / "mega.config", tmp_path / "mega"
     config.write_text("CONFIG_LOW_LEVEL_OPTIONS=y\nCONFIG_MACH_atmega2560=y\nCONFIG_SERIAL_BAUD=115200\n")
     for target in ("olddefconfig", "all"):
         make(source.path, target, f"KCONFIG_CONFIG={config}", f"OUT={out}/")
     assert not (source.path / "out").exists() and not (source.path / ".config").exists()
-    with SimulatedChip(program, out / "klipper.elf", tmp_path / "tty", mcu="atmega2560") as chip:
-        port = SerialPort.open(chip.path, 115200)
-        assert identify(port).constants["MCU"] == "atmega2560"
-        port.close()
+    port = SerialPort.open(str(plug(out / "klipper.bin", "atmega2560").tty), 115200)
+    assert identify(port).constants["MCU"] == "atmega2560"
+    port.close()
 
 
 def test_changed_tree_is_dirty_and_carries_its_date_and_host(tmp_path: Path) -> None:
@@ -110,16 +127,43 @@ def test_changed_tree_is_dirty_and_carries_its_date_and_host(tmp_path: Path) -> 
     assert "-dirty-20" in make(source.path)
 
 
-def test_silence_is_told_from_an_answer(
-    program: Path, tmp_path: Path, built: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silence_is_told_from_an_answer(tmp_path: Path, plug: Plug) -> None:
     """A chip whose flash holds other code does not answer."""
-    monkeypatch.setattr("fleetflash.agent.ports.holders", lambda path: [])
-    code = tmp_path / "loop.c"
+    code, elf, binary = (tmp_path / f"loop.{suffix}" for suffix in ("c", "elf", "bin"))
     code.write_text("int main(void) { for (;;) ; }\n")
-    subprocess.run(["avr-gcc", "-mmcu=atmega328p", "-o", tmp_path / "loop.elf", code], check=True)
-    with SimulatedChip(program, tmp_path / "loop.elf", tmp_path / "tty") as chip:
-        port = SerialPort.open(chip.path, 250000)
-        with pytest.raises(NoAnswerError):
-            identify(port, timeout=0.05, tries=2)
-        port.close()
+    subprocess.run(["avr-gcc", "-mmcu=atmega328p", "-o", elf, code], check=True)
+    to_binary("elf32-avr", elf, binary)
+    port = SerialPort.open(str(plug(binary).tty), 250000)
+    with pytest.raises(NoAnswerError):
+        identify(port, timeout=0.05, tries=2)
+    port.close()
+
+
+@pytest.mark.parametrize("arduino", [UNO, MEGA], ids=lambda arduino: arduino.mcu)
+def test_board_type_is_built_flashed_through_its_bootloader_and_says_what_was_built(
+    arduino: Arduino, program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a description to real code on a real bootloader: what comes back over the wire is the artifact."""
+    monkeypatch.setattr("fleetflash.agent.ports.holders", lambda path: [])
+    toolchains = read_toolchains({"avr": {"version": "5", "debian": {"gcc-avr": "*", "avr-libc": "*"}}})
+    fields = {
+        "chip": arduino.mcu,
+        "firmware": "klipper-avr",
+        "repository": str(FirmwareSource(tmp_path / "klipper").path),
+        "ref": "v0.1.0",
+        "kconfig": {f"MACH_{arduino.mcu}": True},
+        "toolchain": "avr",
+        "image": "klipper.elf.hex",
+    }
+    builder = Builder(tmp_path / "cache", Store(tmp_path / "store"), ROOT, toolchains)
+    artifact = builder.ensure(read_board_types({"board": fields}, toolchains)["board"]).artifact
+
+    chip = SimulatedChip.with_bootloader(program, arduino, tmp_path)
+    target = {"chip": arduino.mcu, "chip_ids": [arduino.signature], "flash_size": arduino.room, "programmer": "stk500"}
+    board = described(cast(BoardProcess, chip), b"", **target)
+    flash(board, builder.store.read_file(artifact))
+    found = board.identify(250000)
+    chip.stop()
+    assert artifact.klipper is not None
+    assert artifact.klipper.describes(found.version, found.build_versions, found.constants)
+    assert found.version == artifact.version

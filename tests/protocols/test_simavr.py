@@ -3,93 +3,26 @@
 Here nobody has read a protocol's description but the bootloader's authors.
 """
 
-import select
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from board_process import DTR, TIOCMGET, TIOCMSET, BoardProcess
+from board_process import BoardProcess
 from programmed_board import backup, described, flash, nobody, open_port
+from simavr_chip import BOOTLOADERS, MEGA, UNO, Arduino, SimulatedChip, compile_simulator, to_binary
 
 from fleetflash.agent.board import BoardOnPort
 from fleetflash.agent.protocols.errors import VerifyError, WrongChipError
 
 HERE = Path(__file__).parent
-BOOTLOADERS = Path("/usr/share/arduino/hardware/arduino/avr/bootloaders")
 NEEDED = ("/usr/bin/avr-gcc", "/usr/include/simavr/sim_avr.h", "/usr/lib/avr/include/avr/io.h", str(BOOTLOADERS))
 #: What make test installs; where it is not, somebody has called pytest alone.
 MISSING = [path for path in NEEDED if not Path(path).exists()]
 
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs Debian's AVR tools: {' '.join(MISSING)} missing")
-
-
-@dataclass(frozen=True)
-class Arduino:
-    """``room``: bytes of flash below the bootloader; ``page``: bytes of flash that are erased at once."""
-
-    mcu: str
-    bootloader: str
-    signature: str
-    room: int
-    page: int
-
-
-UNO = Arduino("atmega328p", "optiboot/optiboot_atmega328.hex", "1e950f", 32 * 1024 - 512, 128)
-MEGA = Arduino("atmega2560", "stk500v2/stk500boot_v2_mega2560.hex", "1e9801", 248 * 1024, 256)
-
-
-class SimulatedChip:
-    """A chip in simavr, with what ``programmed_board`` uses of a board: its port, and lines that reach reset.
-
-    Like an Arduino's, its reset is tied to DTR by a capacitor: asserting DTR pulls it low for a moment.
-    """
-
-    def __init__(self, program: Path, arduino: Arduino, directory: Path) -> None:
-        self.dump_path = directory / "dump.bin"
-        bootloader = directory / "bootloader.bin"
-        to_binary("ihex", BOOTLOADERS / arduino.bootloader, bootloader)
-        self.process = subprocess.Popen(
-            [program, arduino.mcu, bootloader, hex(arduino.room), self.dump_path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.tty = Path(self._line())
-        self._bits = 0
-
-    def lines(self, request: int, bits: int = 0) -> int:
-        """The modem lines, by ``ioctl``'s requests; parity, which is asked for the same way, nobody needs here."""
-        if request == TIOCMSET:
-            if bits & ~self._bits & DTR:
-                self._say("r")
-            self._bits = bits
-        return self._bits if request == TIOCMGET else 0
-
-    def flash(self) -> bytes:
-        self._say("d")
-        assert self._line() == "dumped"
-        return self.dump_path.read_bytes()
-
-    def stop(self) -> None:
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.close()
-        code = self.process.wait(10)
-        self.process.stdout.close()
-        assert code == 0, "the simulated chip has crashed"
-
-    def _say(self, command: str) -> None:
-        assert self.process.stdin
-        self.process.stdin.write(command)
-        self.process.stdin.flush()
-
-    def _line(self) -> str:
-        assert self.process.stdout
-        assert select.select([self.process.stdout], [], [], 30)[0], "the simulated chip says nothing"
-        return self.process.stdout.readline().strip()
 
 
 Plug = Callable[[Arduino], SimulatedChip]
@@ -98,10 +31,7 @@ ARDUINOS = pytest.mark.parametrize("arduino", [UNO, MEGA], ids=lambda arduino: a
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("simavr") / "simavr_board"
-    compiler = ["gcc", "-O2", "-Wall", "-Werror", "-o", str(path), str(HERE / "simavr_board.c")]
-    subprocess.run([*compiler, "-lsimavr"], check=True)
-    return path
+    return compile_simulator(tmp_path_factory.mktemp("simavr"))
 
 
 @pytest.fixture
@@ -111,7 +41,7 @@ def plug(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     chips: list[SimulatedChip] = []
 
     def start(arduino: Arduino) -> SimulatedChip:
-        chips.append(SimulatedChip(program, arduino, tmp_path))
+        chips.append(SimulatedChip.with_bootloader(program, arduino, tmp_path))
         return chips[-1]
 
     yield start
@@ -134,11 +64,6 @@ def build(arduino: Arduino, name: str, directory: Path) -> bytes:
     image = binary.read_bytes()
     assert len(image) > 4 * arduino.page
     return image
-
-
-def to_binary(form: str, source: Path, target: Path) -> None:
-    """What a file of code holds, from its lowest address on."""
-    subprocess.run(["avr-objcopy", "-I", form, "-O", "binary", str(source), str(target)], check=True)
 
 
 def on(chip: SimulatedChip, arduino: Arduino, **changes: Any) -> BoardOnPort:

@@ -3,12 +3,10 @@
 The small firmware tree of ``tests/firmware_tree`` is built with Debian's real compiler.
 """
 
-import hashlib
 import shutil
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,8 +14,6 @@ from typing import Any
 
 import pytest
 
-from fleetflash.agent.ports import SerialPort
-from fleetflash.agent.protocols.klipper import identify
 from fleetflash.build.board_type import BoardType, read_board_types
 from fleetflash.build.builder import Builder
 from fleetflash.build.errors import (
@@ -31,9 +27,7 @@ from fleetflash.build.errors import (
 from fleetflash.build.toolchain import read_toolchains
 from fleetflash.firmware.errors import ArtifactConflictError
 from fleetflash.firmware.store import Store
-from tests import simavr
 from tests.firmware_source import FirmwareSource
-from tests.simavr import SimulatedChip
 
 ROOT = Path(__file__).parents[2]
 TOOLCHAINS = {"avr": {"version": "5", "debian": {"gcc-avr": "*", "binutils-avr": "*", "avr-libc": "*"}}}
@@ -101,23 +95,6 @@ def test_artifact_carries_what_was_asked_for(project: Project) -> None:
     kept = sorted(path.name for path in project.builder.builds.path(outcome.key).iterdir())
     assert kept == ["build.json", "build.log", "config", "klipper.bin", "klipper.dict"]
     assert "Linking out/klipper.elf" in (project.builder.builds.path(outcome.key) / "build.log").read_text()
-
-
-def test_running_firmware_says_what_was_built(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From a board type to real AVR code under simavr, whose dictionary is the artifact's."""
-    # The program that runs the chip holds the port's other end, and this end open.
-    monkeypatch.setattr("fleetflash.agent.ports.holders", lambda path: [])
-    outcome = project.builder.ensure(project.board_type(image="klipper.elf"))
-    elf = project.builder.builds.path(outcome.key) / "klipper.elf"
-    with SimulatedChip(simavr.build(tmp_path), elf, tmp_path / "tty") as chip:
-        port = SerialPort.open(chip.path, 250000)
-        found = identify(port)
-        port.close()
-    facts = outcome.artifact.klipper
-    assert facts is not None and facts.describes(found.version, found.build_versions, found.constants)
-    assert hashlib.sha256(zlib.decompress(found.raw)).hexdigest() == facts.dictionary_sha256
 
 
 def test_second_run_builds_nothing(project: Project) -> None:
