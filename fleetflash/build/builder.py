@@ -54,6 +54,7 @@ class Builder:
     """Builds board types below a cache directory and registers what it built in an artifact store.
 
     + root: where ``templates/`` and overlays are
+    + toolchains: name → what is pinned
     + report: is told what takes time, one line each
 
     Raises ``BuildError`` and ``FirmwareError`` with their subclasses, in one line that names the board type.
@@ -67,7 +68,7 @@ class Builder:
         toolchains: Mapping[str, Toolchain],
         report: Report = lambda text: None,
     ) -> None:
-        self.store, self.root, self.described, self.report = store, root, toolchains, report
+        self.store, self.root, self.pinned, self.report = store, root, toolchains, report
         self.cache = cache
         self.toolchains = ToolchainCache(cache / "toolchains")
         self.sources = Sources(cache / "mirrors", cache / "work")
@@ -96,7 +97,7 @@ class Builder:
             return Outcome(artifact, key, built, changes)
 
     def _prepare(self, board_type: BoardType) -> Prepared:
-        toolchain_id = self.toolchains.identify(self.described[board_type.toolchain])
+        toolchain_id = self.toolchains.identify(self.pinned[board_type.toolchain])
         return self.preparations.prepare(board_type, self.root, toolchain_id, self.report)
 
     def _build_once(self, prepared: Prepared) -> tuple[Build, bool]:
@@ -107,7 +108,7 @@ class Builder:
             build = self.builds.find(key)
             if build is not None:
                 return build, False
-            with self.toolchains.use(self.described[prepared.board_type.toolchain], self.report) as tools:
+            with self.toolchains.use(self.pinned[prepared.board_type.toolchain], self.report) as tools:
                 return self._make(prepared, tools), True
 
     def _make(self, prepared: Prepared, tools: Tools) -> Build:
@@ -129,7 +130,7 @@ class Builder:
         build = Build(
             key=prepared.key,
             repository=board_type.repository,
-            toolchain=str(self.described[board_type.toolchain]),
+            toolchain=str(self.pinned[board_type.toolchain]),
             address=address,
             files={name: sha256(content) for name, content in contents.items()},
             seconds=round(time.monotonic() - started, 3),

@@ -37,7 +37,7 @@ def git(directory: Path, *arguments: str, user: bool = False, input: bytes = b""
 
     Raises ``SourceError`` with git's own last line when it fails.
     """
-    base = dict(os.environ) if user else build_environment(os.environ)
+    base = _users_environment() if user else build_environment(os.environ)
     # Nothing may wait for ever: not for a password without a terminal, not for a server that went silent (30 s).
     base |= {"GIT_TERMINAL_PROMPT": "0", "GIT_HTTP_LOW_SPEED_LIMIT": "1", "GIT_HTTP_LOW_SPEED_TIME": "30"}
     base |= {"LC_ALL": "C", **environment}
@@ -48,6 +48,12 @@ def git(directory: Path, *arguments: str, user: bool = False, input: bytes = b""
     if answer.returncode:
         raise SourceError(f"git {arguments[0]}: {_reason(answer.stderr)}")
     return answer.stdout.decode(errors="replace").strip()
+
+
+def _users_environment() -> dict[str, str]:
+    """Return the user's environment without what points git to another repository, as in a hook (git-rev-parse(1))."""
+    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX")
+    return {name: value for name, value in os.environ.items() if name not in elsewhere}
 
 
 def _reason(error: bytes) -> str:

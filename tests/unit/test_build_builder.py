@@ -3,9 +3,13 @@
 The small firmware tree of ``tests/firmware_tree`` is built with Debian's real compiler.
 """
 
+import hashlib
+import io
+import platform
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -145,6 +149,61 @@ def test_builds_in_different_directories_are_byte_equal(project: Project) -> Non
         found.append([outcome.artifact.id, *((directory / f).read_bytes() for f in ("klipper.bin", "klipper.dict"))])
     assert found[0] == found[1]
     assert project.built() == 2
+
+
+def test_nothing_of_the_users_environment_gets_into_a_build(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project.directory / "port/files").mkdir(parents=True)
+    (project.directory / "port/files/extra.h").write_text("extern int extra;\n")
+    board_type = project.board_type(overlay="port")
+    expected = project.builder.ensure(board_type).artifact
+    settings = project.directory / "gitconfig"
+    hooks = project.directory / "hooks"
+    hooks.mkdir()
+    for name in ("post-checkout", "pre-commit", "commit-msg"):
+        (hooks / name).write_text("#!/bin/sh\nexit 1\n")
+        (hooks / name).chmod(0o755)
+    settings.write_text(
+        f"[core]\nabbrev = 14\nautocrlf = true\nhooksPath = {hooks}\n"
+        "[user]\nname = Somebody\nemail = s@example.org\n[commit]\ngpgsign = true\n"
+    )
+    for name, value in {
+        "GIT_CONFIG_GLOBAL": str(settings),
+        "GIT_AUTHOR_DATE": "2001-01-01T00:00:00Z",
+        "GIT_DIR": str(project.directory / "nowhere"),
+        "MAKEFLAGS": "-n",
+        "CFLAGS": "-O0",
+        "TZ": "Asia/Tokyo",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONPATH": str(project.directory),
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert project.new_builder("other").ensure(board_type).artifact.id == expected.id
+    assert project.built() == 2
+
+
+def test_toolchain_of_the_cache_comes_before_the_systems(project: Project) -> None:
+    wrapper = '#!/bin/sh\n[ "$1" = --version ] && echo "avr-gcc (Pinned) 9.9" && exit\nexec /usr/bin/avr-gcc "$@"\n'
+    archive = project.directory / "toolchain.tar"
+    with tarfile.open(archive, "w") as packed:
+        info = tarfile.TarInfo("pinned/bin/avr-gcc")
+        info.size, info.mode = len(wrapper), 0o755
+        packed.addfile(info, io.BytesIO(wrapper.encode()))
+    pinned = {"urls": archive.as_uri(), "sha256": hashlib.sha256(archive.read_bytes()).hexdigest()}
+    project.builder.pinned = read_toolchains(
+        {
+            "avr": {
+                "version": "9.9",
+                "archives": {platform.machine(): pinned},
+                "bin": "pinned/bin",
+                "programs": ["avr-gcc"],
+            }
+        }
+    )
+    assert not project.builder.prospect(project.board_type()).is_built
+    assert project.builder.toolchains.entries() == []
+    artifact = project.builder.ensure(project.board_type()).artifact
+    assert artifact.klipper is not None and artifact.klipper.build_versions.startswith("gcc: (Pinned) 9.9 binutils: ")
+    assert artifact.build["toolchain"] == "avr 9.9"
 
 
 def test_image_formats_of_a_build_are_the_same_artifact(project: Project) -> None:
