@@ -29,6 +29,7 @@ from fleetflash.build.errors import (
     OverlayError,
 )
 from fleetflash.build.toolchain import read_toolchains
+from fleetflash.cli import main
 from fleetflash.firmware.errors import ArtifactConflictError
 from fleetflash.firmware.store import Store
 from tests.firmware_source import FirmwareSource
@@ -99,6 +100,12 @@ def test_artifact_carries_what_was_asked_for(project: Project) -> None:
     kept = sorted(path.name for path in project.builder.builds.path(outcome.key).iterdir())
     assert kept == ["build.json", "build.log", "config", "klipper.bin", "klipper.dict"]
     assert "Linking out/klipper.elf" in (project.builder.builds.path(outcome.key) / "build.log").read_text()
+
+
+def test_source_without_tags_is_versioned_by_its_commit(project: Project) -> None:
+    project.source.git("tag", "--delete", "v0.1.0")
+    commit = project.source.git("rev-parse", "HEAD").strip()
+    assert project.builder.ensure(project.board_type(ref=commit)).artifact.version == commit[:8]
 
 
 def test_second_run_builds_nothing(project: Project) -> None:
@@ -482,29 +489,27 @@ def test_mistakes_in_a_board_type_name_the_field(project: Project, changed: dict
     assert reason in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_command_says_what_would_be_built_and_what_was(project: Project) -> None:
+def test_command_says_what_would_be_built_and_what_was(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project.directory)
     described = project.directory / "builders.py"
     described.write_text(f"toolchains = {TOOLCHAINS!r}\nboard_types = {{'arduino': {project.fields()!r}}}\n")
 
-    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        command = [
-            sys.executable,
-            "-m",
-            "fleetflash",
-            "build",
-            "--types",
-            str(described),
-            "--cache",
-            "c",
-            "--store",
-            "s",
-        ]
-        return subprocess.run([*command, *arguments], cwd=project.directory, capture_output=True, text=True)
+    def run(*arguments: str) -> tuple[int, str, str]:
+        code = main(["build", "--types", "builders.py", "--cache", "c", "--store", "s", *arguments])
+        return code, *capfd.readouterr()
 
-    assert "to build" in run("--plan").stdout and not (project.directory / "s").exists()
-    assert "  built" in run("arduino").stdout
-    assert "  there" in run().stdout
-    unknown = run("uno")
-    assert (unknown.returncode, unknown.stderr) == (2, "fleetflash build: no board type 'uno', there is arduino\n")
+    code, out, _ = run("--plan")
+    assert code == 0 and "to build" in out and not Path("s").exists()
+    code, out, told = run("arduino")
+    assert code == 0 and out.rstrip().endswith("  built") and "arduino: building v0.1.0-0-g" in told
+    assert run("--collect", "1")[1].rstrip().endswith("  there")
+    assert run("uno") == (2, "", "fleetflash build: no board type 'uno', there is arduino\n")
+    described.write_text(described.read_text().replace("'MACH_atmega328p'", "'MACH_none'"))
+    code, out, told = run()
+    assert (code, out) == (1, "") and told.startswith("fleetflash build: board type arduino: Kconfig does not accept")
     described.write_text("board_types = 1\n")
-    assert run().stderr == "fleetflash build: board_types: expected a dictionary of board types, found 1\n"
+    assert run() == (2, "", "fleetflash build: board_types: expected a dictionary of board types, found 1\n")
+    described.unlink()
+    assert run()[2] == "fleetflash build: builders.py: No such file or directory; give the file with --types\n"
