@@ -91,6 +91,14 @@ def test_backup_is_what_the_board_ran_and_takes_it_back(plug: Plug, kind: str) -
     assert running(target) == "v1" and application(board, kind, len(saved)) == saved
 
 
+@pytest.mark.parametrize("kind", [UART, USB])
+def test_chip_with_less_flash_than_the_inventory_says_is_backed_up_whole_and_goes_on(plug: Plug, kind: str) -> None:
+    board = plug(kind)
+    target = on(board, kind, flash_size=2 * 1024 * KIB)
+    assert application(board, kind, 16 * KIB).startswith(backup(target))
+    assert running(target) == "v1"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_chip_is_left_running_as_it_was(plug: Plug, kind: str) -> None:
     board = plug(kind)

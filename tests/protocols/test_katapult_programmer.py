@@ -21,6 +21,8 @@ from fleetflash.agent.schema import Entry
 
 BASE, OFFSET, SIZE, BLOCK = 0x0800_0000, 0x2000, 4096, 64
 IMAGE = bytes(range(250)) * 4
+#: The block that ends with the word of an STM32F103's flash size register (RM0008, "Device electronic signature").
+SIGNATURE = 0x1FFF_F7E4 - BLOCK
 REQUEST, BUTTON = Entry("request"), Entry("button", deadline=5.0)
 
 
@@ -33,6 +35,8 @@ class Board:
         self.flash = bytearray(b"\xff" * SIZE)
         self.blocks: list[int] = []
         self.reads: list[int] = []
+        self.kib = 64
+        self.hangs = False
         self.ended = False
         self.away = 0
         self.numbers = itertools.count()
@@ -58,6 +62,8 @@ class Board:
         return self.port
 
     def answer(self, written: bytes) -> bytes:
+        if self.mode == "hangs":
+            return b""
         if self.mode == "application":
             if self.hears == "string" and written == katapult.REQUEST:
                 self.become("bootloader")
@@ -74,6 +80,8 @@ class Board:
             0x15: self.complete,
         }
         answer = answers[command]()
+        if self.mode == "hangs":
+            return b""
         return answer if answer[:2] == katapult.HEADER else frame(katapult.ACK, struct.pack("<I", command) + answer)
 
     def write(self, payload: bytes) -> bytes:
@@ -86,6 +94,11 @@ class Board:
 
     def read(self, payload: bytes) -> bytes:
         (address,) = struct.unpack("<I", payload)
+        if address == SIGNATURE:
+            return payload + bytes(BLOCK - 4) + struct.pack("<HH", self.kib, 0)
+        if self.hangs and address >= self.start + SIZE // 2:
+            self.mode = "hangs"
+            return b""
         assert self.start <= address <= self.start + SIZE - BLOCK, "the chip faults"
         self.reads.append(address)
         return payload + bytes(self.flash[address - self.start : address - self.start + BLOCK])
@@ -237,6 +250,28 @@ def test_backup_is_the_whole_region_without_the_erased_blocks_at_its_end() -> No
     board.flash[:] = b"\xff" * SIZE
     programmer.write(found, ignore)
     assert programmer.read(ignore) == found
+
+
+@pytest.mark.parametrize(("kib", "blocks"), [(10, 32), (8, 0), (0xFFFF, 64), (0, 64)])
+def test_backup_ends_where_the_chip_says_that_its_flash_does(kib: int, blocks: int) -> None:
+    """A read beyond it would hang the bootloader for good; a register that says nothing changes nothing."""
+    board = Board(mode="bootloader")
+    board.kib = kib
+    if blocks:
+        programmer_of(board).read(ignore)
+    else:
+        with pytest.raises(
+            WrongChipError, match=r"8192 bytes of flash.*begin at offset 0x2000.*correct the board's chip"
+        ):
+            programmer_of(board).read(ignore)
+    assert len(board.reads) == blocks
+
+
+def test_bootloader_that_hangs_beyond_its_flash_is_an_error_that_says_so() -> None:
+    board = Board(mode="bootloader")
+    board.hangs = True
+    with pytest.raises(NoAnswerError, match=r"read block at 0x08002800.*after 2048 bytes.*cycle the board's power"):
+        programmer_of(board).read(ignore)
 
 
 def test_backup_of_an_empty_flash_is_empty() -> None:

@@ -34,7 +34,7 @@ NAMES = {CONNECT: "connect", SEND_BLOCK: "send block", EOF: "eof", READ_BLOCK: "
 BLOCK_SIZES = (64, 128, 256, 512)
 MAJOR_VERSION = 1
 
-_WORD = 4
+WORD = 4
 _OVERHEAD = 8
 #: More than this in answer to one command is noise.
 _MAX_NOISE = 4096
@@ -53,7 +53,7 @@ class Bootloader:
 
 def frame(command: int, payload: bytes = b"") -> bytes:
     """Return a frame; the payload is a multiple of four bytes."""
-    body = bytes([command, len(payload) // _WORD]) + payload
+    body = bytes([command, len(payload) // WORD]) + payload
     return HEADER + body + struct.pack("<H", crc16(body)) + TRAILER
 
 
@@ -67,7 +67,7 @@ def split_frames(buffer: bytearray) -> List[Tuple[int, bytes]]:
             del buffer[: len(buffer) - 1 if buffer[-1:] == HEADER[:1] else len(buffer)]
             return frames
         del buffer[:start]
-        if len(buffer) < _WORD or len(buffer) < _length(buffer):
+        if len(buffer) < WORD or len(buffer) < _length(buffer):
             return frames
         candidate = bytes(buffer[: _length(buffer)])
         body, crc = candidate[2:-4], candidate[-4:-2]
@@ -79,15 +79,15 @@ def split_frames(buffer: bytearray) -> List[Tuple[int, bytes]]:
 
 
 def _length(buffer: bytearray) -> int:
-    return buffer[3] * _WORD + _OVERHEAD
+    return buffer[3] * WORD + _OVERHEAD
 
 
 def parse_connect(payload: bytes, name: str) -> Bootloader:
     """Parse what follows the command in the answer to *connect*; raises ``ProtocolError`` naming the port."""
-    if len(payload) < 3 * _WORD:
+    if len(payload) < 3 * WORD:
         raise ProtocolError(f"{name}: connect: expected at least 12 bytes, got {payload.hex() or 'none'}")
     protocol, start, block_size = struct.unpack_from("<3I", payload)
-    mcu, _, rest = payload[3 * _WORD :].partition(b"\0")
+    mcu, _, rest = payload[3 * WORD :].partition(b"\0")
     version = ".".join(str(protocol >> shift & 0xFF) for shift in (16, 8, 0))
     if protocol >> 16 != MAJOR_VERSION or block_size not in BLOCK_SIZES:
         raise ProtocolError(
@@ -125,9 +125,9 @@ class Katapult:
     def end_of_file(self) -> int:
         """Have what is buffered written; return the number of pages written since the bootloader started."""
         answer = self._command(EOF, b"", self.WRITE_SECONDS, self.TRIES)
-        if len(answer) < _WORD:
+        if len(answer) < WORD:
             raise ProtocolError(f"{self.port.name}: eof: the answer carries no page count")
-        return int.from_bytes(answer[:_WORD], "little")
+        return int.from_bytes(answer[:WORD], "little")
 
     def read_block(self, address: int, size: int) -> bytes:
         """Return the block at ``address``, which must lie in the flash."""
@@ -191,4 +191,4 @@ class Katapult:
 
 def _missing(buffer: bytearray) -> int:
     """Return how many bytes a whole frame lacks at least."""
-    return max(1, (_length(buffer) if len(buffer) >= _WORD else _OVERHEAD) - len(buffer))
+    return max(1, (_length(buffer) if len(buffer) >= WORD else _OVERHEAD) - len(buffer))

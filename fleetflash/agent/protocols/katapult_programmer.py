@@ -14,6 +14,7 @@ from fleetflash.agent.protocols import katapult
 from fleetflash.agent.protocols.errors import NoAnswerError, ProtocolError, VerifyError, WrongChipError
 from fleetflash.agent.protocols.flash_content import difference, filled, trimmed
 from fleetflash.agent.protocols.programmer import Ask, Capabilities, Found, Pace, Progress, Reopen, Target
+from fleetflash.agent.protocols.stm32_chips import family_of
 from fleetflash.agent.schema import Entry
 
 #: A firmware that was asked gets this long to restart in its bootloader, in seconds; one that was still starting is
@@ -26,6 +27,8 @@ RETURN_SECONDS = 15.0
 #: Katapult starts the application 0.1 s after *complete*; a board on USB has left the bus soon after, in seconds.
 LEAVE_SECONDS = 1.5
 REOPEN_PAUSE = 0.1
+#: What a flash size register holds that was never written.
+ERASED_REGISTER = 0xFFFF
 TOUCH_BAUDRATE = 1200
 
 
@@ -73,7 +76,12 @@ class KatapultProgrammer:
 
     def read(self, progress: Progress) -> bytes:
         block = self._bootloader().block_size
-        size = self.target.size // block * block
+        size = min(self.target.size, self._flash_end() - self.target.offset) // block * block
+        if size <= 0:
+            raise WrongChipError(
+                f"{self.port.name}: the chip has {self._flash_end()} bytes of flash, but the application is said to "
+                f"begin at offset {self.target.offset:#x}; correct the board's chip in the inventory"
+            )
         return trimmed(self._read(size, progress), block)
 
     def write(self, image: bytes, progress: Progress) -> None:
@@ -189,10 +197,32 @@ class KatapultProgrammer:
     def _speak(self) -> katapult.Katapult:
         return katapult.Katapult(self.port)
 
+    def _flash_end(self) -> int:
+        """Return how many bytes of flash the chip itself says that it has; what the target says where it can't.
+
+        A read beyond the flash would hang the bootloader. Katapult reads this register itself (``src/stm32/flash.c``,
+        flash_get_page_size); the block that is read here ends with it, and lies in the chip's system memory.
+        """
+        known = self.target.offset + self.target.size
+        family = family_of(self._bootloader().mcu)
+        if family is None:
+            return known
+        block, register = self._bootloader().block_size, family.flash_size & ~(katapult.WORD - 1)
+        answer = self._speak().read_block(register + katapult.WORD - block, block)
+        place = block - katapult.WORD + family.flash_size - register
+        kib = int.from_bytes(answer[place : place + 2], "little")
+        return kib * 1024 if 0 < kib < ERASED_REGISTER else known
+
     def _read(self, size: int, progress: Progress) -> bytes:
         block = self._bootloader().block_size
         data = bytearray()
         for offset in range(0, size, block):
-            data += self._speak().read_block(self.target.start + offset, block)
+            try:
+                data += self._speak().read_block(self.target.start + offset, block)
+            except NoAnswerError as error:
+                raise NoAnswerError(
+                    f"{error}, after {offset} bytes were read. A bootloader that reads beyond the flash hangs: if the "
+                    "chip has less than the inventory says, correct the board's chip; then cycle the board's power"
+                ) from error
             progress(len(data), size)
         return bytes(data)

@@ -9,7 +9,7 @@ first bank is written.
 """
 
 from dataclasses import dataclass
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 FLASH_BASE = 0x0800_0000
 KIB = 1024
@@ -29,6 +29,12 @@ F1 = Family("stm32f1", 0x1FFF_F7E8, 0x1FFF_F7E0)
 F4 = Family("stm32f4", 0x1FFF_7A10, 0x1FFF_7A22)
 G0 = Family("stm32g0", 0x1FFF_7590, 0x1FFF_75E0)
 H7 = Family("stm32h7", 0x1FF1_E800, 0x1FF1_E880)
+FAMILIES = (F0, F1, F4, G0, H7)
+
+
+def family_of(mcu: str) -> Optional[Family]:
+    """Return the family of a microcontroller by Klipper's name for it, e.g. ``stm32f103xe``; none when not known."""
+    return next((family for family in FAMILIES if mcu.startswith(family.name)), None)
 
 
 @dataclass(frozen=True)

@@ -111,11 +111,17 @@ class Katapult(KatapultFlash):
         return acknowledge(CONNECT, numbers + words(self.chip.mcu) + bytes(4) + words(VERSION))
 
     def _read_block(self, address: int) -> bytes:
-        """Any address will do, Katapult's own code included."""
+        """Any address will do, Katapult's own code and the chip's system memory included."""
         offset = address - self.chip.base
-        if not 0 <= offset <= self.chip.flash_size - BLOCK:
-            raise BusFault(hex(address))
-        return self.flash.read(offset, BLOCK)
+        if 0 <= offset <= self.chip.flash_size - BLOCK:
+            return self.flash.read(offset, BLOCK)
+        if self.chip.signature:
+            system, register = self.chip.signature
+            if system.start <= address <= system.stop - BLOCK:
+                kib = struct.pack("<H", self.chip.flash_size // 1024)
+                content = bytes(register - system.start) + kib + bytes(system.stop - register - len(kib))
+                return content[address - system.start :][:BLOCK]
+        raise BusFault(hex(address))
 
 
 def words(text: str) -> bytes:

@@ -32,6 +32,7 @@ class KatapultChip:
     program_seconds: float  # per byte
     uid_length: int
     buffered: bool = False
+    signature: tuple[range, int] | None = None  # system memory, and the register in it with the flash size in KiB
 
     @property
     def flash_size(self) -> int:
@@ -70,6 +71,7 @@ def _stm32(chip: Stm32, offset: int) -> KatapultChip:
         erase_seconds=chip.erase_seconds,
         program_seconds=chip.program_seconds,
         uid_length=12,
+        signature=(chip.system, chip.flash_size_register),
     )
 
 
