@@ -55,7 +55,7 @@ class BoardPlan:
     """What is to be done with one board, and why.
 
     ``backup``: ``read-back`` when the old firmware can be read, ``known-good only`` when it can't and an image of it is
-    registered, ``none`` when neither is so.
+    registered, ``none`` when neither is so. ``uid`` and ``place`` (a by-path name): by what the board is known.
     """
 
     name: str
@@ -71,6 +71,7 @@ class BoardPlan:
     backup: str = ""
     uid: str = ""
     placement: str = "host"
+    place: str = ""
     seconds: float | None = None
 
 
@@ -181,7 +182,11 @@ def _plan_board(
     if board.uid and facts.ledger and facts.ledger.uid not in ("", board.uid):
         # The board was replaced: what is known of the former one says nothing of this.
         facts = dataclasses.replace(facts, ledger=None)
-    plan = BoardPlan(board.name, Action.REFUSE, board=board, device=facts.device, running=facts.firmware)
+    uid = board.uid or (facts.ledger.uid if facts.ledger else "")
+    place = facts.ledger.by_path if facts.ledger else ""
+    plan = BoardPlan(
+        board.name, Action.REFUSE, "", board, device=facts.device, running=facts.firmware, uid=uid, place=place
+    )
 
     def refuse(reason: str) -> BoardPlan:
         return dataclasses.replace(plan, reason=reason)
@@ -199,11 +204,11 @@ def _plan_board(
             f"needs attention since an earlier run: {attention}. Put it right, then: "
             f"fleetflash board clear INVENTORY {desired.name} {board.name}"
         )
-    problem = _port_problem(board, facts, observed, shared) or _chip_problem(board, target, facts)
+    problem = _port_problem(board, facts, observed, shared) or _identity_problem(board, facts, observed)
+    problem = problem or _chip_problem(board, target, facts)
     problem = problem or _shape(wanted, board)
     if problem:
         return refuse(problem)
-    plan = dataclasses.replace(plan, uid=board.uid or (facts.ledger.uid if facts.ledger else ""))
     if is_current(facts, wanted):
         assumed = "" if facts.firmware.version else f"assumed from the ledger: {facts.firmware.error}"
         return dataclasses.replace(plan, action=Action.NONE, reason=assumed)
@@ -235,7 +240,22 @@ def _plan_board(
             action=Action.WAITING,
             reason="its bootloader needs a person at the button; run with --data attended=true when somebody is there",
         )
-    return dataclasses.replace(plan, action=Action.FLASH)
+    return dataclasses.replace(plan, action=Action.FLASH, reason="; ".join(_remarks(board, facts, plan.uid)))
+
+
+def _remarks(board: Board, facts: BoardFacts, uid: str) -> list[str]:
+    """Say what a person should know of a board that will be written."""
+    remarks = []
+    if facts.moved:
+        remarks.append(
+            f"port {board.port} is not there, but the board is: as {facts.device}, as when it waits in its bootloader"
+        )
+    if board.unprotect and uid and not PROGRAMMERS[board.programmer].uid_when_protected:
+        remarks.append(
+            f"a protected chip doesn't tell its unique id, so whether it is {uid} is only seen after the protection "
+            "was lifted, which erases it"
+        )
+    return remarks
 
 
 def _placement(board: Board, observed: Snapshot, identity: Identity) -> tuple[str, str]:
@@ -310,6 +330,25 @@ def _port_problem(board: Board, facts: BoardFacts, observed: Snapshot, shared: d
             if holder.pid != observed.service.main_pid:
                 return f"{port.device} is held by process {holder.pid} ({holder.command}); end it, then run again"
     return ""
+
+
+def _identity_problem(board: Board, facts: BoardFacts, observed: Snapshot) -> str:
+    """Say what contradicts that this is the board which was met before, as far as nobody has to open its port."""
+    ledger = facts.ledger
+    expected = board.uid or (ledger.uid if ledger else "")
+    if expected and facts.uid and facts.uid != expected and PROGRAMMERS[board.programmer].moves:
+        return (
+            f"port {board.port} is the board with unique id {facts.uid}, expected {expected}; correct the port, or, if "
+            f"the board was replaced, set uid = {facts.uid!r} for it in the inventory"
+        )
+    places = [link for port in observed.ports if port.device == facts.device for link in port.by_path]
+    met = ledger.by_path if ledger else ""
+    if expected or not met or not places or met in places or "/by-path/" in board.port:
+        return ""
+    return (
+        f"port {board.port} is at {places[0]}, but the board was met at {met}, and no unique id is known that could "
+        f"tell whether it is the same; if it is, or was replaced, name its port {places[0]} in the inventory"
+    )
 
 
 def _chip_problem(board: Board, target: Chip, facts: BoardFacts) -> str:

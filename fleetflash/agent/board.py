@@ -107,10 +107,7 @@ class BoardOnPort:
         moves = PROGRAMMERS[self.board.programmer].capabilities.moves
         deadline = time.monotonic() + PORT_SECONDS
         while True:
-            ports = devices.list_ports({})
-            found = devices.candidates(self.board.port, ports)
-            if not found and moves and self.board.by_path:
-                found = devices.candidates(self.board.by_path, ports)
+            found = devices.locate(self.board.port, devices.list_ports({}), moves, self.board.by_path)
             if len(found) == 1:
                 return found[0]
             if time.monotonic() > deadline:
@@ -170,22 +167,26 @@ class Session:
         """The board's port as it is now, opened by ``OpenPort``."""
         return cast(SerialPort, self.programmer.port)
 
-    def check_identity(self) -> None:
-        """Raise ``WrongChipError`` when chip or unique id differ from the transaction's."""
+    def check_identity(self, erased: bool = False) -> None:
+        """Raise ``WrongChipError`` when chip or unique id differ from the transaction's.
+
+        ``erased``: what the message says of the flash. A protected STM32 tells its unique id only afterwards.
+        """
         found = self.programmer.probe()
+        fate = "its protection was lifted, which has erased it" if erased else "nothing was erased"
         if not found.uid:
             found = replace(found, uid=devices.native_serial_number(self.port.name))
         where = f"{self.board.name} on {self.board.port}"
         if found.chip_id not in self.board.chip_ids:
             expected = " or ".join(self.board.chip_ids)
             raise WrongChipError(
-                f"{where}: found chip {found.chip_id}, expected {expected} ({self.board.chip}); nothing was "
-                "erased. Correct the board's chip or port in the inventory"
+                f"{where}: found chip {found.chip_id}, expected {expected} ({self.board.chip}); {fate}. "
+                "Correct the board's chip or port in the inventory"
             )
         if self.expected_uid and found.uid and found.uid != self.expected_uid:
             raise WrongChipError(
-                f"{where}: found the board with unique id {found.uid}, expected {self.expected_uid}; nothing was "
-                f"erased. If the board was replaced, set uid = {found.uid!r} for it in the inventory"
+                f"{where}: found the board with unique id {found.uid}, expected {self.expected_uid}; {fate}. "
+                f"If the board was replaced, set uid = {found.uid!r} for it in the inventory"
             )
         self.uid = found.uid
 
@@ -201,7 +202,7 @@ class Session:
         """Lift a read protection when the inventory allows it. **This erases the chip.**"""
         if self.board.unprotect and self.programmer.probe().protected:
             self.programmer.unprotect(self.board.entry, ask)
-            self.check_identity()
+            self.check_identity(erased=True)
 
     def read(self, progress: Callable[[str], Progress]) -> bytes:
         """Return the application's flash, for a backup; raises ``VerifyError`` when a second reading differs.

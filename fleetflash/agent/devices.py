@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 from fleetflash.agent.schema import Holder, PortFacts
 
@@ -51,15 +51,43 @@ def candidates(port: str, ports: List[PortFacts]) -> List[str]:
     return [device]
 
 
+def locate(port: str, ports: List[PortFacts], moves: bool = False, by_path: str = "") -> List[str]:
+    """Return ``candidates``, and where the name is gone, the devices that a board which ``moves`` can be now.
+
+    Such a board has another by-id name in its bootloader: Klipper's ``usb-Klipper_MCU_SERIAL-if00`` becomes
+    ``usb-katapult_MCU_SERIAL-if00``. It is known by its serial number, and else by the place that it had, ``by_path``.
+    """
+    found = candidates(port, ports)
+    if found or not moves:
+        return found
+    name = re.fullmatch(r".*/by-id/usb-.+_((?:[0-9a-f]{2})+)-if([0-9a-f]{2})", port, re.IGNORECASE)
+    if name:
+        same = [p.device for p in ports if _native(p.usb) == (name[1].lower(), name[2].lower())]
+        if same:
+            return same
+    at_place = candidates(by_path, ports) if by_path else []
+    others = {p.device for p in ports if name and _native(p.usb)[0] not in ("", name[1].lower())}
+    return [device for device in at_place if device not in others]
+
+
 def native_serial_number(device: str, sys: Path = Path("/sys")) -> str:
     """Return the USB serial number of a board that is on USB itself, lower case; empty for any other.
 
     Klipper and Katapult (vendor 1d50, OpenMoko) both give the chip's unique id as their serial number (Klipper
     ``src/generic/usb_cdc.c``). That of an adapter is not the board's.
     """
-    identity = _usb_identity(sys / "class/tty" / Path(os.path.realpath(device)).name)
-    found = re.fullmatch(f"{OPENMOKO}:.*:((?:[0-9a-f]{{2}})+):[^:]*", identity, re.IGNORECASE)
-    return found[1].lower() if found else ""
+    return _native(_usb_identity(sys / "class/tty" / Path(os.path.realpath(device)).name))[0]
+
+
+def native_serial_number_of(device: str, ports: List[PortFacts]) -> str:
+    """``native_serial_number`` of a device that has been listed."""
+    return next((_native(port.usb)[0] for port in ports if port.device == device), "")
+
+
+def _native(identity: str) -> Tuple[str, str]:
+    """Return serial number and interface of Klipper's and Katapult's USB identity; both empty for any other."""
+    found = re.fullmatch(f"{OPENMOKO}:.*:((?:[0-9a-f]{{2}})+):([^:]*)", identity, re.IGNORECASE)
+    return (found[1].lower(), found[2].lower()) if found else ("", "")
 
 
 def _links(directory: Path) -> Dict[str, List[str]]:

@@ -55,8 +55,12 @@ def failures(entries: Entries) -> Dict[str, str]:
 
 
 def uids(entries: Entries) -> Dict[str, str]:
-    """Return the unique id that each written board had."""
-    return {str(entry["board"]): str(entry.get("uid", "")) for entry in entries if entry["step"] == "writing"}
+    """Return the unique id that each written board had; a protected chip tells it only once it was verified."""
+    found: Dict[str, str] = {}
+    for entry in entries:
+        if entry["step"] in ("writing", "verified"):
+            found[str(entry["board"])] = str(entry.get("uid", "")) or found.get(str(entry["board"]), "")
+    return found
 
 
 def backed_up(entries: Entries) -> Dict[str, Image]:

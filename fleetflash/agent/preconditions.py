@@ -4,6 +4,7 @@ from typing import List
 
 from fleetflash.agent import devices, klippy, systemd
 from fleetflash.agent.ports import holders
+from fleetflash.agent.protocols.programmers import PROGRAMMERS
 from fleetflash.agent.schema import BoardTransaction, PortFacts, Transaction
 from fleetflash.agent.store import Store, StoreError
 
@@ -49,7 +50,8 @@ def check_printer(transaction: Transaction) -> None:
 
 
 def _check_port(board: BoardTransaction, ports: List[PortFacts], klippy_pid: int) -> None:
-    found = devices.candidates(board.port, ports)
+    moves = PROGRAMMERS[board.programmer].capabilities.moves
+    found = devices.locate(board.port, ports, moves, board.by_path)
     if found != [board.device]:
         now = " and ".join(found) or "absent"
         raise RefusalError(f"{board.name}: {board.port} now is {now}, the plan saw {board.device}; run again")

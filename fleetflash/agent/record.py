@@ -87,5 +87,6 @@ class Record:
             chip=board.chip,
             uid=uid,
             committed_at=round(time.time(), 3),
+            by_path=board.by_path,
         )
         self.store.write_ledger(board.name, entry)

@@ -105,7 +105,10 @@ class Firmware:
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """What the last committed transaction left on a board."""
+    """What the last committed transaction left on a board, and which board that was.
+
+    ``uid``: the chip's unique id, empty where its bootloader tells none; ``by_path``: the place of its port.
+    """
 
     artifact: str
     image_sha256: str
@@ -114,13 +117,15 @@ class LedgerEntry:
     chip: str = ""
     uid: str = ""
     committed_at: float = 0.0
+    by_path: str = ""
 
 
 @dataclass(frozen=True)
 class BoardFacts:
     """``device`` is the resolved port, or empty; ``candidates`` are all devices that answer to the port's name.
 
-    ``klippy_device``: the device that klippy uses for the board's ``klippy_mcu``, or empty.
+    ``klippy_device``: the device that klippy uses for the board's ``klippy_mcu``, or empty. ``uid``: the unique id of a
+    board that is on USB itself. ``moved``: the port's own name is gone, and ``device`` is where the board is now.
     """
 
     name: str
@@ -129,6 +134,8 @@ class BoardFacts:
     firmware: Firmware
     ledger: Optional[LedgerEntry] = None
     klippy_device: str = ""
+    uid: str = ""
+    moved: bool = False
 
 
 @dataclass(frozen=True)

@@ -137,7 +137,8 @@ def _board(
     writing: bool,
     store: Store,
 ) -> BoardFacts:
-    found = devices.candidates(probe.port, ports)
+    ledger = store.ledger(probe.name)
+    found = devices.locate(probe.port, ports, probe.moves, ledger.by_path if ledger else "")
     device = found[0] if len(found) == 1 else ""
     section = sections.get(probe.klippy_mcu or "", "")
     return BoardFacts(
@@ -145,8 +146,10 @@ def _board(
         device=device,
         candidates=found,
         firmware=_firmware(probe, device, ports, service, status, writing),
-        ledger=store.ledger(probe.name),
+        ledger=ledger,
         klippy_device=_klippy_device(probe, section),
+        uid=devices.native_serial_number_of(device, ports),
+        moved=bool(device) and not devices.candidates(probe.port, ports),
     )
 
 

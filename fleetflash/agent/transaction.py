@@ -148,7 +148,7 @@ class Runner:
                 lend_port(session, self.transaction.id, image, self.record.events)
             else:
                 session.write(self.store.read_image(image.sha256), self.record.progress(name))
-            self.record.log("verified", board=name, sha256=image.sha256)
+            self.record.log("verified", board=name, uid=session.uid, sha256=image.sha256)
             session.programmer.reset()
         self.record.results[name]["seconds"] = round(time.monotonic() - started, 2)
 

@@ -75,4 +75,6 @@ def _row(plan: HostPlan, board: BoardPlan) -> Row:
         outcome=board.action.value,
         detail=board.reason,
         backup=board.backup,
+        uid=board.uid,
+        place=board.place,
     )

@@ -38,6 +38,7 @@ _PLAN = {
     "board": "BOARD",
     "port": "PORT",
     "chip": "CHIP",
+    "uid": "UNIQUE ID",
     "running": "RUNNING",
     "wanted": "WANTED",
     "image": "IMAGE",
@@ -57,7 +58,7 @@ _RESULT = {
     "outcome": "RESULT",
 }
 # What a narrow terminal does without, first the least needed; a pipe has every column.
-_SPARE = ("port", "chip", "backup", "image", "way_back")
+_SPARE = ("uid", "port", "chip", "backup", "image", "way_back")
 # Columns that stay whole when even that is not enough; the others fold.
 _WHOLE = ("host", "board", "seconds", "downtime", "outcome")
 
@@ -70,7 +71,7 @@ class Row:
     on its host. ``outcome`` is a plan's action (``flash``, ``none``, ``refuse``, ``defer``, ``waiting``,
     ``offline``) or a result (``flashed``, ``current``, ``refused``, ``deferred``, ``waiting``, ``restored``,
     ``failed``, ``needs-attention``, ``offline``). ``detail`` is the reason, of any length. ``backup`` says whether the
-    old firmware can be read back.
+    old firmware can be read back. ``uid`` and ``place``: unique id and by-path name by which the board is known.
     """
 
     host: str
@@ -86,6 +87,8 @@ class Row:
     outcome: str
     detail: str
     backup: str = ""
+    uid: str = ""
+    place: str = ""
 
 
 def print_plan(rows: Sequence[Row], file: TextIO) -> None:

@@ -139,3 +139,22 @@ def test_board_is_left_in_peace_for_as_long_as_its_bootloader_listens(
     monkeypatch.setattr(klipper, "identify", identify)
     assert BoardOnPort(BOARD, ports.open).identify(250000).version == "v2"
     assert ports.events == ["open /dev/ttyACM0", "sleep 2", "ask", "close /dev/ttyACM0"]
+
+
+def test_other_board_that_only_an_erase_made_tell_its_unique_id_is_said_to_be_erased(
+    ports: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lift(self: Programmer, entry: Entry, ask: object) -> None:
+        self.found = Found("stm32f103xe", "1234")
+
+    monkeypatch.setattr(devices, "native_serial_number", lambda device: "")
+    monkeypatch.setattr(Programmer, "found", replace(Programmer.found, protected=True))
+    monkeypatch.setattr(Programmer, "unprotect", lift, raising=False)
+    board = BoardOnPort(replace(BOARD, unprotect=True), ports.open)
+    with (
+        pytest.raises(
+            WrongChipError, match="unique id 1234, expected 5678; its protection was lifted, which has erased"
+        ),
+        board.in_bootloader(lambda gesture, seconds: None, "5678") as session,
+    ):
+        session.unprotect_if_asked(lambda gesture, seconds: None)

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from fleetflash.agent.devices import candidates, list_ports, native_serial_number
+from fleetflash.agent.devices import (
+    candidates,
+    list_ports,
+    locate,
+    native_serial_number,
+    native_serial_number_of,
+)
 from fleetflash.agent.schema import Holder
 
 CH340 = {"idVendor": "1a86", "idProduct": "7523", "product": "USB Serial"}
@@ -155,3 +161,41 @@ def test_serial_number_of_a_board_on_usb_itself_is_its_unique_id(
     machine.plug("ttyACM0", "1.1", **described)
     assert native_serial_number(str(machine.dev / "ttyACM0"), machine.sys) == expected
     assert native_serial_number(str(machine.dev / "ttyACM9"), machine.sys) == ""
+
+
+OPENMOKO = {"idVendor": "1d50", "idProduct": "6177", "manufacturer": "katapult", "product": "stm32f446xx"}
+MINE, OTHER = "2A0035000851363131363530", "390027000F51353432383631"
+
+
+def located(machine: Machine, port: str, by_path: str = "", moves: bool = True) -> list[str]:
+    ports = list_ports({}, machine.dev, machine.sys)
+    return [Path(found).name for found in locate(port, ports, moves, by_path)]
+
+
+def test_board_that_waits_in_its_bootloader_is_found_by_its_serial_number_wherever_it_is(machine: Machine) -> None:
+    port = machine.path("by-id", f"usb-Klipper_stm32f446xx_{MINE}-if00")
+    place = machine.path("by-path", "usb-0:1.2:1.0-port0")
+    machine.plug("ttyACM0", "1.1", f"usb-katapult_stm32f446xx_{MINE}-if00", **OPENMOKO, serial=MINE)
+    machine.plug("ttyACM1", "1.2", f"usb-katapult_stm32f446xx_{OTHER}-if00", **OPENMOKO, serial=OTHER)
+    assert located(machine, port, place) == ["ttyACM0"]
+    assert located(machine, port, place, moves=False) == []
+    ports = list_ports({}, machine.dev, machine.sys)
+    assert native_serial_number_of(str(machine.dev / "ttyACM1"), ports) == OTHER.lower()
+
+
+def test_board_that_waits_in_its_bootloader_is_found_by_the_place_it_had_unless_another_is_there(
+    machine: Machine,
+) -> None:
+    port = machine.path("by-id", f"usb-Klipper_stm32f446xx_{MINE}-if00")
+    place = machine.path("by-path", "usb-0:1.2:1.0-port0")
+    machine.plug("ttyACM1", "1.2", **OPENMOKO, serial=OTHER)
+    assert located(machine, port, place) == []
+    assert located(machine, machine.path("by-id", "usb-Klipper_stm32f446xx_12345-if00"), place) == ["ttyACM1"]
+    assert located(machine, port) == []
+
+
+def test_board_whose_name_is_there_is_not_looked_for_elsewhere(machine: Machine) -> None:
+    by_id = f"usb-Klipper_stm32f446xx_{MINE}-if00"
+    machine.plug("ttyACM0", "1.1", by_id, **OPENMOKO, serial=MINE)
+    machine.plug("ttyACM1", "1.2", **OPENMOKO, serial=OTHER)
+    assert located(machine, machine.path("by-id", by_id), machine.path("by-path", "usb-0:1.2:1.0-port0")) == ["ttyACM0"]

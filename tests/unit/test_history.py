@@ -51,6 +51,11 @@ def test_unique_ids_are_those_at_writing() -> None:
     assert uids(STORY) == {"a": "aa", "b": "bb"}
 
 
+def test_unique_id_that_a_protected_chip_told_only_in_the_end_counts() -> None:
+    told = [*STORY, entry("writing", "c", uid=""), entry("verified", "c", uid="cc")]
+    assert uids(told[:-1])["c"] == "" and uids(told)["c"] == "cc"
+
+
 def test_klipper_counts_as_away_until_it_was_ready() -> None:
     assert downtime(STORY) == 5.5
     assert downtime(STORY[:9]) == 4.0

@@ -10,7 +10,7 @@ from fleetflash.agent.klippy import KlippyError, Status
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols.errors import NoAnswerError
 from fleetflash.agent.protocols.klipper import Dictionary
-from fleetflash.agent.schema import BoardFacts, Firmware, PortFacts, Probe, Snapshot, SnapshotRequest
+from fleetflash.agent.schema import BoardFacts, Firmware, LedgerEntry, PortFacts, Probe, Snapshot, SnapshotRequest
 from fleetflash.agent.store import Store
 
 
@@ -135,3 +135,22 @@ def test_board_that_its_port_resets_is_left_in_peace_before_it_is_asked(host: Ho
     request = SnapshotRequest([Probe("mega", "/dev/p", "mcu", quiet=2.0)], socket="/s")
     assert snapshot.take(request, host.store).boards["mega"].firmware.version == "v1"
     assert waited == [2.0]
+
+
+def test_board_that_waits_in_its_bootloader_is_found_where_the_ledger_says_that_it_was(host: Host) -> None:
+    probe = Probe("toolhead", "/dev/serial/by-id/usb-Klipper_x_00-if00", "mcu", moves=True)
+    request = SnapshotRequest([probe], socket="/s")
+    assert snapshot.take(request, host.store).boards["toolhead"].device == ""
+    host.store.write_ledger("toolhead", LedgerEntry("a", "0" * 64, "v1", "t0", by_path="/dev/p"))
+    found = snapshot.take(request, host.store).boards["toolhead"]
+    assert (found.device, found.moved) == ("/dev/d", True)
+    assert not host.board().moved
+
+
+def test_unique_id_of_a_board_on_usb_itself_is_seen_without_opening_its_port(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = PortFacts("/dev/d", [], ["/dev/p"], usb="1d50:614e:Klipper:stm32f446xx:2A0035000851363131363530:00")
+    monkeypatch.setattr(devices, "list_ports", lambda _: [native])
+    host.active, host.status = "active", Status("ready", mcus={"mcu": Firmware("klippy", "v2")})
+    assert host.board().uid == "2a0035000851363131363530" and host.opened == []

@@ -68,7 +68,7 @@ def test_piped_table_is_aligned_and_never_wraps_a_value(plan: bool) -> None:
     assert all(ord(character) < 128 for line in lines[:4] for character in line)
     if plan:
         assert ROW.port in lines[1] and "none " * 39 in lines[2]
-        headers = "HOST BOARD PORT CHIP RUNNING WANTED IMAGE WAY BACK BACKUP SECONDS DOWN ACTION"
+        headers = "HOST BOARD PORT CHIP UNIQUE ID RUNNING WANTED IMAGE WAY BACK BACKUP SECONDS DOWN ACTION"
         assert " ".join(header.split()) == headers
 
 
@@ -117,7 +117,7 @@ def test_narrow_terminal_drops_columns_before_it_folds_values(monkeypatch: pytes
     monkeypatch.setenv("NO_COLOR", "1")
     text = printed([replace(ROW, outcome="needs-attention")], plan=True, terminal=True)
     assert all(word in text for word in ("printer-1", "bmcu-a", "needs-attention"))
-    assert f"not shown on a terminal of {width} columns: port, chip, image, way back" in text
+    assert f"not shown on a terminal of {width} columns: port, chip, unique id, image, way back" in text
     assert width < 100 or (ROW.running in text and ROW.wanted in text)
 
 

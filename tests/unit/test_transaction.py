@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transaction_host import NEW, OLD, FakeHost, content, image, make_host
+from transaction_host import NEW, OLD, Death, FakeHost, content, image, make_host
 
 from fleetflash.agent import disk, guard, klippy, moment, patience, preconditions, systemd, transaction
 from fleetflash.agent.backups import Backups
@@ -53,6 +53,18 @@ def test_all_boards_are_written_with_klipper_stopped_once_and_entered_into_the_l
         "t-1",
     )
     assert host.active and host.left_behind() == []
+
+
+def test_board_is_remembered_with_its_unique_id_and_place_from_the_first_contact_on(host: FakeHost) -> None:
+    whole = host.transaction(by_path="/dev/serial/by-path/here", uid="")
+    host.kill_on = ("erase", "a")
+    with pytest.raises(Death):
+        host.run(whole)
+    met = host.store.ledger("a")
+    assert met is not None and (met.uid, met.by_path) == ("00" * 8, "/dev/serial/by-path/here")
+    host.after_death(whole)
+    met = host.store.ledger("a")
+    assert met is not None and (met.uid, met.by_path) == ("00" * 8, "/dev/serial/by-path/here")
 
 
 def test_steps_are_journalled_in_the_order_in_which_they_happen(host_with: MakeHost) -> None:

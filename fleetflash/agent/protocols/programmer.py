@@ -54,8 +54,9 @@ class Capabilities:
     ``schema.Entry.method``; the first is the usual one. ``wired``: whether DTR and RTS reset the chip and raise BOOT0,
     so that ``Entry.wiring`` means something. ``quiet``: seconds of silence that a board needs after its port was
     opened, since that resets it and whatever is sent then keeps its bootloader waiting. ``moves``: whether a board on
-    USB has other USB ids, and so another by-id name, in its bootloader. ``parts``: whether an image is an archive of
-    ``flash_parts`` for the whole flash. ``tool``: whether a program that the host may lack does the work, which the
+    USB has other USB ids, and so another by-id name, in its bootloader. ``uid_when_protected``: whether a
+    read-protected chip still tells its unique id, where the protocol has one. ``parts``: whether an image is an archive
+    of ``flash_parts`` for the whole flash. ``tool``: whether a program that the host may lack does the work, which the
     controller can then run over the port. ``klipper``: whether such a board runs Klipper, and so can be asked what it
     runs. ``baudrate``: at which its firmware usually talks, in bit/s.
     """
@@ -70,6 +71,7 @@ class Capabilities:
     tool: bool = False
     klipper: bool = True
     baudrate: int = 250_000
+    uid_when_protected: bool = True
 
     def backup(self, protected: bool, known_good: bool) -> str:
         """Say what a board's way back can be: ``read-back``, ``known-good only`` or ``none``.

@@ -22,6 +22,7 @@ class Stm32RomProgrammer:
         read_back=True,
         entries=("lines", "button"),
         wired=True,
+        uid_when_protected=False,
         pace=Pace(
             baudrate=stm32_rom.BAUDRATE, bits=11, chunk=stm32_rom.CHUNK, overhead=12, trips=3, busy=0.015, fixed=1.5
         ),
