@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from fleetflash.agent.protocols import programmers
+from fleetflash.agent.protocols.port_names import normalised
 from fleetflash.agent.protocols.programmer import Capabilities
 
 #: Stopping Klipper and having it ready again on a Raspberry Pi, in seconds.
@@ -34,23 +35,25 @@ class BoardDataError(Exception):
 class Board(BaseModel):
     """One board of a Klipper host, as the inventory describes it.
 
-    ``port``: a /dev/serial/by-path (or by-id) name. ``klippy_mcu``: its section in printer.cfg, ``mcu`` for ``[mcu]``,
+    ``port``: a /dev/serial/by-path (or by-id) name, or what the programmer has instead (``protocols.port_names``).
+    ``klippy_mcu``: its section in printer.cfg, ``mcu`` for ``[mcu]``,
     ``toolhead`` for ``[mcu toolhead]``; ``None`` when Klipper doesn't know it. ``firmware`` and ``firmware_version``
     name an artifact. ``flash_offset``: where in the flash the application begins, in bytes, behind a bootloader.
     ``entry``: how the bootloader is entered, by default the programmer's usual way; ``wiring``: e.g.
     ``reset=rts:0,boot=dtr:0`` when DTR and RTS do it and trying all combinations is not wanted. ``uid``: the chip's
     unique id in hexadecimal.
     ``unprotect``: lift a chip's read protection, which erases it, before writing (some flashers leave chips protected).
+    ``options``: what the programmer alone knows (``Capabilities.options``).
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     chip: str
-    port: str = Field(pattern=r"^/dev/[!-~]+$")
     firmware: str
     firmware_version: Any = None
     programmer: str = DEFAULT_PROGRAMMER
+    port: str
     flash_offset: int = Field(default=0, ge=0)
     klippy_mcu: str | None = "mcu"
     entry: Literal["lines", "request", "button"]
@@ -62,6 +65,7 @@ class Board(BaseModel):
     uid: str = Field(default="", pattern=r"^([0-9a-f]{2})*$")
     accept_no_way_back: bool = False
     unprotect: bool = False
+    options: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -80,6 +84,30 @@ class Board(BaseModel):
         if name not in PROGRAMMERS:
             raise ValueError(f"expected {' or '.join(PROGRAMMERS)}")
         return name
+
+    @field_validator("port")
+    @classmethod
+    def _reached(cls, port: str, info: ValidationInfo) -> str:
+        capabilities = PROGRAMMERS.get(info.data.get("programmer", ""))
+        return normalised(capabilities.connection, port) if capabilities else port
+
+    @field_validator("placement")
+    @classmethod
+    def _lendable(cls, placement: str, info: ValidationInfo) -> str:
+        capabilities = PROGRAMMERS.get(info.data.get("programmer", ""))
+        if placement == "controller" and capabilities and capabilities.connection != "serial":
+            raise ValueError(f"{info.data['programmer']} has no serial port to lend; it runs on the host")
+        return placement
+
+    @field_validator("options")
+    @classmethod
+    def _known_options(cls, options: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        capabilities = PROGRAMMERS.get(info.data.get("programmer", ""))
+        unknown = sorted(set(options) - set(capabilities.options)) if capabilities else []
+        if capabilities and unknown:
+            known = " and ".join(capabilities.options) or "none"
+            raise ValueError(f"{info.data['programmer']} knows no option {unknown[0]!r}; it has {known}")
+        return options
 
     @field_validator("entry")
     @classmethod

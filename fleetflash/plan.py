@@ -310,6 +310,8 @@ def find_way_back(
 
 
 def _port_problem(board: Board, facts: BoardFacts, observed: Snapshot, shared: dict[str, str]) -> str:
+    if not facts.candidates and PROGRAMMERS[board.programmer].connection != "serial":
+        return f"port {board.port}: {facts.firmware.error}"
     if not facts.candidates:
         there = ", ".join(link for port in observed.ports for link in port.by_path or [port.device]) or "no serial port"
         return f"port {board.port} is not there; the host has {there}"
@@ -534,6 +536,7 @@ def _board_transaction(plan: BoardPlan, by_path: str) -> BoardTransaction:
         flash_offset=board.flash_offset,
         by_path=by_path,
         read_back=plan.way_back_kind == "read-back",
+        options=dict(board.options),
     )
 
 

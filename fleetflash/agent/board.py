@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Callable, Iterator, Optional, cast
 
 from fleetflash.agent import devices
+from fleetflash.agent.connections import CONNECTIONS, absence, locate
 from fleetflash.agent.port import Port, PortError
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols import esp_boot_log, klipper
@@ -76,7 +77,7 @@ class BoardOnPort:
 
     def identify(self, baud: int) -> Firmware:
         """Ask the application on the board what it is; it may still be starting."""
-        port = self._open(baud)
+        port = self._open_application(baud)
         try:
             time.sleep(PROGRAMMERS[self.board.programmer].capabilities.quiet)
             found = klipper.identify(port, timeout=0.5, tries=round(BOOT_SECONDS / 0.5))
@@ -89,7 +90,7 @@ class BoardOnPort:
     @contextmanager
     def _programmer(self) -> Iterator[Programmer]:
         board = self.board
-        target = Target(board.flash_base, board.flash_offset, board.flash_size, board.baud)
+        target = Target(board.flash_base, board.flash_offset, board.flash_size, board.baud, board.options)
         programmer = PROGRAMMERS[board.programmer](self._open(), target, self._open)
         if self.lend is not None and isinstance(programmer, EsptoolProgrammer):
             programmer.start_tool = self.lend
@@ -98,21 +99,38 @@ class BoardOnPort:
         finally:
             programmer.port.close()
 
-    def _open(self, baud: int = 0) -> SerialPort:
+    def _open(self) -> Port:
         """Open the board's port by its name: after a boot, another board may have the device that this one had."""
-        return self.open_port(self._device(), baud or self.board.baud)
+        device = self._device()
+        if self._connection in CONNECTIONS:
+            return CONNECTIONS[self._connection].open_bootloader(device, self.board.baud)
+        return self.open_port(device, self.board.baud)
+
+    def _open_application(self, baud: int) -> Port:
+        """Open what the running firmware speaks through."""
+        device = self._device()
+        if self._connection in CONNECTIONS:
+            return CONNECTIONS[self._connection].open_application(device, baud)
+        return self.open_port(device, baud)
+
+    @property
+    def _connection(self) -> str:
+        return PROGRAMMERS[self.board.programmer].capabilities.connection
 
     def _device(self) -> str:
         """Return the one device that the board's port means, or, for a board that moves, that has the same place."""
         moves = PROGRAMMERS[self.board.programmer].capabilities.moves
         deadline = time.monotonic() + PORT_SECONDS
         while True:
-            found = devices.locate(self.board.port, devices.list_ports({}), moves, self.board.by_path)
+            ports = devices.list_ports({})
+            found = locate(self._connection, self.board.port, ports, moves, self.board.by_path)
             if len(found) == 1:
                 return found[0]
             if time.monotonic() > deadline:
-                now = f"means {' and '.join(found)}" if found else f"is not there, after {PORT_SECONDS:g} s"
-                raise PortError(f"{self.board.name}: port {self.board.port} {now}")
+                if not found:
+                    gone = absence(self._connection, self.board.port)
+                    raise PortError(f"{self.board.name}: port {gone}, after {PORT_SECONDS:g} s")
+                raise PortError(f"{self.board.name}: port {self.board.port} means {' and '.join(found)}")
             time.sleep(0.2)
 
     def check_runs(self, image: Image) -> None:

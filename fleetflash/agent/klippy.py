@@ -105,7 +105,11 @@ def status(path: str, timeout: float = 5.0) -> Status:
 
 
 def mcu_sections(path: str, timeout: float = 5.0) -> List[McuSection]:
-    """Return the ``[mcu]`` sections that klippy was configured with; none when they don't name a serial port."""
+    """Return the ``[mcu]`` sections that klippy was configured with.
+
+    A board on a CAN bus has ``canbus_uuid`` and ``canbus_interface`` instead of ``serial`` (Klipper
+    ``docs/Config_Reference.md``).
+    """
     running = status(path, timeout).mcus
     session = _Session(path, timeout)
     try:
@@ -116,10 +120,17 @@ def mcu_sections(path: str, timeout: float = 5.0) -> List[McuSection]:
     sections = []
     for title, options in sorted(settings.items()):
         name = title[4:] if title.startswith("mcu ") else title
-        if (title == "mcu" or title.startswith("mcu ")) and options.get("serial"):
+        port = _section_port(options) if title == "mcu" or title.startswith("mcu ") else ""
+        if port:
             firmware = running.get(name, Firmware(source="none", error="klippy is not connected to it"))
-            sections.append(McuSection(name, str(options["serial"]), int(options.get("baud", 250000)), firmware))
+            sections.append(McuSection(name, port, int(options.get("baud", 250000)), firmware))
     return sections
+
+
+def _section_port(options: Dict[str, Any]) -> str:
+    if options.get("canbus_uuid"):
+        return f"{options.get('canbus_interface', 'can0')}:{str(options['canbus_uuid']).lower()}"
+    return str(options.get("serial") or "")
 
 
 def wait_until_ready(path: str, timeout: float) -> Status:

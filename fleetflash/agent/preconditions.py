@@ -2,7 +2,7 @@
 
 from typing import List
 
-from fleetflash.agent import devices, klippy, systemd
+from fleetflash.agent import connections, devices, klippy, systemd
 from fleetflash.agent.ports import holders
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
 from fleetflash.agent.schema import BoardTransaction, PortFacts, Transaction
@@ -50,12 +50,13 @@ def check_printer(transaction: Transaction) -> None:
 
 
 def _check_port(board: BoardTransaction, ports: List[PortFacts], klippy_pid: int) -> None:
-    moves = PROGRAMMERS[board.programmer].capabilities.moves
-    found = devices.locate(board.port, ports, moves, board.by_path)
+    can = PROGRAMMERS[board.programmer].capabilities
+    found = connections.locate(can.connection, board.port, ports, can.moves, board.by_path)
     if found != [board.device]:
         now = " and ".join(found) or "absent"
         raise RefusalError(f"{board.name}: {board.port} now is {now}, the plan saw {board.device}; run again")
-    for pid, command in holders(board.device):
+    other = connections.CONNECTIONS.get(can.connection)
+    for pid, command in other.holders(board.device) if other else holders(board.device):
         if pid != klippy_pid:
             raise RefusalError(f"{board.name}: {board.device} is held by process {pid} ({command}); end it")
 

@@ -45,6 +45,7 @@ class Probe:
 
     ``quiet``: seconds of silence that it needs after its port was opened, since that resets it. ``moves``: whether it
     has another by-id name in its bootloader. ``klipper``: whether it runs Klipper and so can be asked what it runs.
+    ``connection``: how it is reached, see ``protocols.port_names``.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Probe:
     quiet: float = 0.0
     moves: bool = False
     klipper: bool = True
+    connection: str = "serial"
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,10 @@ class TransactionFacts:
 
 @dataclass(frozen=True)
 class McuSection:
-    """An ``[mcu]`` section of klippy's configuration: its name as klippy says it, its serial port and baud rate."""
+    """An ``[mcu]`` section of klippy's configuration: its name as klippy says it, its port and baud rate.
+
+    ``serial``: the device, or for a board on a CAN bus interface and uuid, as in ``protocols.port_names``.
+    """
 
     name: str
     serial: str
@@ -236,8 +241,8 @@ class BoardTransaction:
     ``expected`` is what the plan saw: the agent refuses when the board has changed since. ``uid`` is empty while the
     board has not been met before. ``read_back``: no known-good image is at hand, so what the board runs is read before
     the first erase and is its way back. ``tool``: its programmer is a program, which the controller runs where it has
-    the placement. ``way_back`` is ``None`` only then, or when the user accepted that there is
-    none.
+    the placement. ``way_back`` is ``None`` only then, or when the user accepted that there is none. ``options`` are
+    what its programmer alone knows.
     """
 
     name: str
@@ -261,6 +266,7 @@ class BoardTransaction:
     by_path: str = ""
     read_back: bool = False
     tool: bool = False
+    options: Dict[str, str] = field(default_factory=dict)
 
     @property
     def lends_tool(self) -> bool:

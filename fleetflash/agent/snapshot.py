@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from fleetflash.agent import devices, guard, klippy, systemd
-from fleetflash.agent.port import PortError
+from fleetflash.agent import connections, devices, guard, klippy, systemd
+from fleetflash.agent.connections import CONNECTIONS
+from fleetflash.agent.port import Port, PortError
 from fleetflash.agent.ports import SerialPort, holders
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import ProtocolError
@@ -138,7 +139,8 @@ def _board(
     store: Store,
 ) -> BoardFacts:
     ledger = store.ledger(probe.name)
-    found = devices.locate(probe.port, ports, probe.moves, ledger.by_path if ledger else "")
+    place = ledger.by_path if ledger else ""
+    found = connections.locate(probe.connection, probe.port, ports, probe.moves, place)
     device = found[0] if len(found) == 1 else ""
     section = sections.get(probe.klippy_mcu or "", "")
     return BoardFacts(
@@ -149,12 +151,14 @@ def _board(
         ledger=ledger,
         klippy_device=_klippy_device(probe, section),
         uid=devices.native_serial_number_of(device, ports),
-        moved=bool(device) and not devices.candidates(probe.port, ports),
+        moved=bool(device) and not connections.locate(probe.connection, probe.port, ports, False, ""),
     )
 
 
 def _klippy_device(probe: Probe, serial: str) -> str:
     """Return the device behind klippy's name of a port; empty when that name means nothing now."""
+    if probe.connection == "can":
+        return serial
     if not serial.startswith("/dev/") or (probe.moves and not os.path.exists(serial)):
         return ""
     return os.path.realpath(serial)
@@ -173,7 +177,7 @@ def _firmware(
     if asked is not None and asked.version:
         return asked
     if not device:
-        return Firmware(source="none", error=f"{probe.port} is not there")
+        return Firmware(source="none", error=connections.absence(probe.connection, probe.port))
     if not probe.klipper:
         return Firmware(source="unasked", error="only a reset would have it say what it runs")
     held = [holder for port in ports if port.device == device for holder in port.holders]
@@ -186,7 +190,7 @@ def _firmware(
     if service.active in systemd.ACTIVE_STATES and service.klippy not in ("error", "shutdown", "ready"):
         return Firmware(source="none", error=f"klippy is about to open {device}, and does not get through to it")
     try:
-        port = SerialPort.open(device, probe.baud)
+        port = _open(probe, device)
     except PortError as error:
         return Firmware(source="unasked", error=str(error))
     try:
@@ -197,6 +201,12 @@ def _firmware(
     finally:
         port.close()
     return Firmware("identify", dictionary.version, dictionary.build_versions, dictionary.constants)
+
+
+def _open(probe: Probe, device: str) -> Port:
+    if probe.connection in CONNECTIONS:
+        return CONNECTIONS[probe.connection].open_application(device, probe.baud)
+    return SerialPort.open(device, probe.baud)
 
 
 def _transaction(store: Store) -> Optional[TransactionFacts]:

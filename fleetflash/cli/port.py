@@ -77,7 +77,8 @@ def _add(
 
 def _add_programmer(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(baud=None)
-    parser.add_argument("--programmer", choices=sorted(PROGRAMMERS), required=True, help="see docs/programmers.md")
+    serial = sorted(name for name, kind in PROGRAMMERS.items() if kind.capabilities.connection == "serial")
+    parser.add_argument("--programmer", choices=serial, required=True, help="see docs/programmers.md")
     parser.add_argument("--chip", required=True, metavar="CHIP", help=f"one of {', '.join(sorted(CHIPS))}")
     parser.add_argument("--entry", choices=("lines", "request", "button"), help="default: the programmer's usual way")
     parser.add_argument(

@@ -70,6 +70,8 @@ def stanza(host: str, user: str, snapshot: Snapshot) -> str:
 
 def _port(section: McuSection, snapshot: Snapshot) -> tuple[PortFacts | None, str]:
     """Return the device behind a section's serial port, and what is doubtful about it."""
+    if not section.serial.startswith("/"):
+        return None, '; it is on a CAN bus: programmer "katapult_can" when Katapult is in front of it'
     names = {name: port for port in snapshot.ports for name in (port.device, *port.by_id, *port.by_path)}
     port = names.get(section.serial)
     if port is None:

@@ -23,7 +23,8 @@ def snapshot(transport: "paramiko.Transport", desired: KlipperHost) -> Snapshot:
     probes = []
     for board in desired.boards:
         can = PROGRAMMERS[board.programmer]
-        probes.append(Probe(board.name, board.port, board.klippy_mcu, board.baud, can.quiet, can.moves, can.klipper))
+        asked = (board.name, board.port, board.klippy_mcu, board.baud)
+        probes.append(Probe(*asked, can.quiet, can.moves, can.klipper, can.connection))
     return take(transport, desired.name, SnapshotRequest(probes, desired.service, desired.socket))
 
 

@@ -83,7 +83,7 @@ def _stm32(name: str, flash_kib: int, mcu: str, product_id: str) -> Chip:
         flash_bytes=flash_kib * 1024,
         flash_bases=(0x0800_0000,),
         mcu_prefixes=(mcu[:9],),
-        bootloaders={"stm32_rom": (product_id,), "katapult": (mcu,)},
+        bootloaders={"stm32_rom": (product_id,), "katapult": (mcu,), "katapult_can": (mcu,)},
     )
 
 
@@ -136,7 +136,14 @@ _CHIPS = (
     _stm32("stm32g0b1xe", 512, "stm32g0b1xx", "0467"),
     _stm32("stm32h723xg", 1024, "stm32h723xx", "0483"),
     _stm32("stm32h743xi", 2048, "stm32h743xx", "0450"),
-    Chip("rp2040", "rp2040", 2 * 1024 * 1024, (0x1000_0000,), ("rp2040",), bootloaders={"katapult": ("rp2040",)}),
+    Chip(
+        "rp2040",
+        "rp2040",
+        2 * 1024 * 1024,
+        (0x1000_0000,),
+        ("rp2040",),
+        bootloaders={"katapult": ("rp2040",), "katapult_can": ("rp2040",)},
+    ),
     _esp("esp32"),
     _esp("esp32s2"),
     _esp("esp32s3"),

@@ -7,6 +7,7 @@ import pytest
 from fleetflash.boards import BoardDataError, read_duration, read_host
 
 PORT = "/dev/serial/by-path/one"
+CAN_PORT = "can0:1234567890ab"
 
 
 def host(boards: Any, **data: Any) -> Any:
@@ -38,6 +39,14 @@ def test_board_overrides_what_its_host_says() -> None:
         ),
         ({"port": PORT, "programmer": "katapult", "flash_offset": -1}, ["flash_offset"]),
         ({"port": PORT, "placement": "cloud"}, ["placement", "cloud"]),
+        ({"port": PORT, "programmer": "katapult_can"}, ["port: expected interface and canbus_uuid such as can0:"]),
+        ({"port": "can0:12", "programmer": "katapult_can"}, ["port: expected interface and canbus_uuid", "can0:12"]),
+        ({"port": CAN_PORT}, ["port: expected a device such as /dev/serial/by-path"]),
+        (
+            {"port": CAN_PORT, "programmer": "katapult_can", "placement": "controller"},
+            ["placement: katapult_can has no serial port to lend"],
+        ),
+        ({"port": PORT, "options": {"colour": "red"}}, ["options: wch_isp knows no option 'colour'; it has none"]),
         ({"port": PORT, "uid": "xyz"}, ["uid", "xyz"]),
         ({"port": PORT, "hands_seconds": 0}, ["hands_seconds"]),
         ("ttyUSB0", ["expected a dictionary", "ttyUSB0"]),
@@ -59,6 +68,11 @@ def test_way_into_the_bootloader_is_the_programmers_usual_one_unless_said(progra
     fields = {"port": PORT, "programmer": programmer}
     assert host({"a": fields}).boards[0].entry == entry
     assert host({"a": {**fields, "entry": "button"}}).boards[0].entry == "button"
+
+
+def test_board_on_a_bus_is_named_by_its_uuid_in_either_case() -> None:
+    found = host({"a": {"port": "can0:1234567890AB", "programmer": "katapult_can"}}).boards[0]
+    assert (found.port, found.entry) == (CAN_PORT, "request")
 
 
 def test_two_boards_cannot_be_one_mcu_of_klippys() -> None:

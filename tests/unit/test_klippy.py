@@ -152,14 +152,21 @@ def test_sections_name_the_ports_that_klippy_uses(server: FakeKlippy) -> None:
         "settings": {
             "mcu": {"serial": "/dev/serial/by-path/one", "baud": 250000},
             "mcu toolhead": {"serial": "/dev/two"},
-            "mcu can": {"canbus_uuid": "aabb"},
+            "mcu can": {"canbus_uuid": "12345678ABCD"},
+            "mcu other": {"canbus_uuid": "12345678abce", "canbus_interface": "can1", "baud": 1},
+            "mcu nowhere": {},
             "printer": {"kinematics": "none"},
         }
     }
     found = {
         section.name: (section.serial, section.baud, section.firmware.version) for section in mcu_sections(server.path)
     }
-    assert found == {"mcu": ("/dev/serial/by-path/one", 250000, "v1"), "toolhead": ("/dev/two", 250000, "v2")}
+    assert found == {
+        "mcu": ("/dev/serial/by-path/one", 250000, "v1"),
+        "toolhead": ("/dev/two", 250000, "v2"),
+        "can": ("can0:12345678abcd", 250000, ""),
+        "other": ("can1:12345678abce", 1, ""),
+    }
 
 
 def test_message_in_pieces_and_notices_in_between_are_understood(server: FakeKlippy) -> None:

@@ -202,6 +202,22 @@ def test_holder_of_a_port_is_named_and_klippy_is_none() -> None:
     assert only(plan(held(KLIPPY_PID))).action is Action.FLASH
 
 
+def test_board_on_a_bus_is_there_when_its_interface_is_and_klippy_must_mean_the_same_node() -> None:
+    described = {"programmer": "katapult_can", "chip": "stm32f103xb", "flash_offset": 0x2000}
+    port, other = "can0:1234567890ab", "can0:0badcafe0102"
+    images = (behind_katapult("v1"), behind_katapult("v2"))
+
+    def reason(**seen: object) -> str:
+        wanted = board(port=port, accept_no_way_back=True, **described)
+        return only(plan(snapshot(facts(device=port, **seen), ports=[]), wanted, artifacts=images)).reason
+
+    down = Firmware("none", error="CAN interface can0 is down; `ip link set can0 up`")
+    silent = Firmware("none")
+    assert reason(candidates=[], firmware=down) == f"port {port}: {down.error}"
+    assert f"klippy's mcu is on {other}" in reason(firmware=silent, klippy_device=other)
+    assert reason(firmware=silent, klippy_device=port) == reason(firmware=silent) == ""
+
+
 def test_record_of_a_board_that_was_replaced_says_nothing_of_the_new_one() -> None:
     """The agent checks the chip against the inventory's unique id before it erases."""
     seen = snapshot(facts(firmware=firmware("v2"), ledger=ledger(NEW, uid="aa")))

@@ -27,12 +27,21 @@ from fleetflash.agent.protocols.klipper import crc16
 REQUEST = b"~ \x1c Request Serial Bootloader!! ~"
 
 HEADER, TRAILER = b"\x01\x88", b"\x99\x03"
-CONNECT, SEND_BLOCK, EOF, READ_BLOCK, COMPLETE = 0x11, 0x12, 0x13, 0x14, 0x15
+CONNECT, SEND_BLOCK, EOF, READ_BLOCK, COMPLETE, CAN_UUID = 0x11, 0x12, 0x13, 0x14, 0x15, 0x16
 ACK, NACK, FAILED, BUSY = 0xA0, 0xF1, 0xF2, 0xF3
-NAMES = {CONNECT: "connect", SEND_BLOCK: "send block", EOF: "eof", READ_BLOCK: "read block", COMPLETE: "complete"}
+NAMES = {
+    CONNECT: "connect",
+    SEND_BLOCK: "send block",
+    EOF: "eof",
+    READ_BLOCK: "read block",
+    COMPLETE: "complete",
+    CAN_UUID: "get canbus id",
+}
 #: What ``scripts/flashtool.py`` of Katapult takes for a block size.
 BLOCK_SIZES = (64, 128, 256, 512)
 MAJOR_VERSION = 1
+
+UUID_LENGTH = 6
 
 WORD = 4
 _OVERHEAD = 8
@@ -137,6 +146,13 @@ class Katapult:
             where = f"{self.port.name}: read block at {address:#010x}"
             raise ProtocolError(f"{where}: expected {size} bytes, got {len(answer)}")
         return answer
+
+    def can_uuid(self) -> bytes:
+        """Return the six bytes by which a CAN bus knows the node."""
+        answer = self._command(CAN_UUID, b"", 1.0, self.TRIES)
+        if len(answer) < UUID_LENGTH:
+            raise ProtocolError(f"{self.port.name}: get canbus id: expected 6 bytes, got {answer.hex() or 'none'}")
+        return answer[:UUID_LENGTH]
 
     def complete(self) -> None:
         """End the session; the application starts 100 ms later (``src/flashcmd.c``, complete_task)."""

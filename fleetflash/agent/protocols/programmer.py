@@ -1,7 +1,7 @@
 """What every programmer is: a way to bring one kind of bootloader up, read it, write it and leave it again."""
 
-from dataclasses import dataclass
-from typing import Callable, Protocol, Tuple
+from dataclasses import dataclass, field
+from typing import Callable, Mapping, Protocol, Tuple
 
 from fleetflash.agent.port import Port
 from fleetflash.agent.schema import Entry
@@ -55,10 +55,12 @@ class Capabilities:
     so that ``Entry.wiring`` means something. ``quiet``: seconds of silence that a board needs after its port was
     opened, since that resets it and whatever is sent then keeps its bootloader waiting. ``moves``: whether a board on
     USB has other USB ids, and so another by-id name, in its bootloader. ``uid_when_protected``: whether a
-    read-protected chip still tells its unique id, where the protocol has one. ``parts``: whether an image is an archive
-    of ``flash_parts`` for the whole flash. ``tool``: whether a program that the host may lack does the work, which the
-    controller can then run over the port. ``klipper``: whether such a board runs Klipper, and so can be asked what it
-    runs. ``baudrate``: at which its firmware usually talks, in bit/s.
+    read-protected chip still tells its unique id, where the protocol has one. ``connection``: how the board is reached,
+    one of ``port_names.FORMS``. ``options``: what the inventory may set beside the fields of every board, with the
+    defaults. ``parts``: whether an image is an archive of ``flash_parts`` for the whole flash. ``tool``: whether a
+    program that the host may lack does the work, which the controller can then run over the port. ``klipper``: whether
+    such a board runs Klipper, and so can be asked what it runs. ``baudrate``: at which its firmware usually talks, in
+    bit/s.
     """
 
     read_back: bool
@@ -72,6 +74,8 @@ class Capabilities:
     klipper: bool = True
     baudrate: int = 250_000
     uid_when_protected: bool = True
+    connection: str = "serial"
+    options: Mapping[str, str] = field(default_factory=dict)
 
     def backup(self, protected: bool, known_good: bool) -> str:
         """Say what a board's way back can be: ``read-back``, ``known-good only`` or ``none``.
@@ -89,13 +93,15 @@ class Target:
     """Where in a chip's flash the application belongs.
 
     ``base``: the absolute address of the flash; ``offset``: of the application in it, behind a bootloader; ``size``:
-    bytes that the application may have. ``baudrate``: the application's, in bit/s.
+    bytes that the application may have. ``baudrate``: the application's, in bit/s. ``options``: those of
+    ``Capabilities.options`` that are set.
     """
 
     base: int = 0
     offset: int = 0
     size: int = 0
     baudrate: int = 250000
+    options: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def start(self) -> int:

@@ -4,6 +4,7 @@ from typing import Dict, Protocol
 
 from fleetflash.agent.port import Port
 from fleetflash.agent.protocols.esptool_programmer import EsptoolProgrammer
+from fleetflash.agent.protocols.katapult_can_programmer import KatapultCanProgrammer
 from fleetflash.agent.protocols.katapult_programmer import KatapultProgrammer
 from fleetflash.agent.protocols.programmer import Capabilities, Programmer, Reopen, Target
 from fleetflash.agent.protocols.stk500_programmer import Stk500Programmer
@@ -22,6 +23,7 @@ class Kind(Protocol):
 PROGRAMMERS: Dict[str, Kind] = {
     "wch_isp": WchIspProgrammer,
     "katapult": KatapultProgrammer,
+    "katapult_can": KatapultCanProgrammer,
     "stm32_rom": Stm32RomProgrammer,
     "stk500": Stk500Programmer,
     "esptool": EsptoolProgrammer,
