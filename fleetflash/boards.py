@@ -56,7 +56,7 @@ class Board(BaseModel):
     port: str
     flash_offset: int = Field(default=0, ge=0)
     klippy_mcu: str | None = "mcu"
-    entry: Literal["lines", "request", "button"]
+    entry: Literal["lines", "request", "button", "none"]
     wiring: str = Field(default="", pattern=r"^(reset=(dtr:[01],boot=rts|rts:[01],boot=dtr):[01])?$")
     gesture: str = ""
     hands_seconds: float = Field(default=120.0, gt=0)

@@ -110,7 +110,7 @@ class BoardOnPort:
         """Open what the running firmware speaks through."""
         device = self._device()
         if self._connection in CONNECTIONS:
-            return CONNECTIONS[self._connection].open_application(device, baud)
+            return CONNECTIONS[self._connection].open_application(device, baud, BOOT_SECONDS)
         return self.open_port(device, baud)
 
     @property

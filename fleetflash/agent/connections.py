@@ -5,7 +5,7 @@ Beside a serial port, which the caller opens (``OpenPort``), there are boards wh
 
 from typing import Dict, List, Protocol, Tuple
 
-from fleetflash.agent import can_socket, devices
+from fleetflash.agent import can_socket, devices, process_port
 from fleetflash.agent.port import Port
 from fleetflash.agent.protocols.port_names import can_parts
 from fleetflash.agent.schema import PortFacts
@@ -26,8 +26,8 @@ class Connection(Protocol):
     def open_bootloader(self, device: str, baud: int) -> Port:
         """Open what the programmer speaks through; raises ``PortError``."""
 
-    def open_application(self, device: str, baud: int) -> Port:
-        """Open what a running Klipper speaks through; raises ``PortError``."""
+    def open_application(self, device: str, baud: int, seconds: float) -> Port:
+        """Open what a running Klipper speaks through; one that starts has ``seconds``. Raises ``PortError``."""
 
 
 class CanConnection:
@@ -45,11 +45,31 @@ class CanConnection:
     def open_bootloader(self, device: str, baud: int) -> Port:
         return can_socket.open_node(device, baud)
 
-    open_application = open_bootloader
+    def open_application(self, device: str, baud: int, seconds: float) -> Port:
+        return can_socket.open_node(device, baud)
+
+
+class ProcessConnection:
+    """A process of this host, which has its port only while it runs."""
+
+    def locate(self, port: str, ports: List[PortFacts], moves: bool, by_path: str) -> List[str]:
+        return [port]
+
+    def absence(self, port: str) -> str:
+        return ""
+
+    def holders(self, device: str) -> List[Tuple[int, str]]:
+        return process_port.others(device)
+
+    def open_bootloader(self, device: str, baud: int) -> Port:
+        return process_port.NoPort(device)
+
+    def open_application(self, device: str, baud: int, seconds: float) -> Port:
+        return process_port.open_offered(device, baud, seconds)
 
 
 #: Every connection but ``serial``, by the name that a programmer's capabilities have for it.
-CONNECTIONS: Dict[str, Connection] = {"can": CanConnection()}
+CONNECTIONS: Dict[str, Connection] = {"can": CanConnection(), "process": ProcessConnection()}
 
 
 def locate(connection: str, port: str, ports: List[PortFacts], moves: bool, by_path: str) -> List[str]:

@@ -10,7 +10,7 @@ import struct
 import termios
 import time
 from pathlib import Path
-from typing import List, Optional, Tuple
+from typing import AbstractSet, List, Optional, Tuple
 
 from fleetflash.agent import holders as _holders
 from fleetflash.agent import termios2
@@ -39,24 +39,29 @@ class SerialPort:
         self._fd = fd
 
     @classmethod
-    def open(cls, path: str, baudrate: int = 115200, parity: str = "N") -> "SerialPort":
-        """Lock and open ``path``; DTR and RTS are asserted. Refused when any other process has it open."""
+    def open(
+        cls, path: str, baudrate: int = 115200, parity: str = "N", offered_by: AbstractSet[int] = frozenset()
+    ) -> "SerialPort":
+        """Lock and open ``path``; DTR and RTS are asserted. Refused when any other process has it open.
+
+        ``offered_by``: processes that may, because the port is a pseudo-terminal of theirs.
+        """
         # Looking comes first, since opening alone raises DTR, which resets many boards.
-        _refuse_held(path)
+        _refuse_held(path, offered_by)
         try:
             fd = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise PortError(_open_failure(path, error)) from None
         port = cls(path, fd)
         try:
-            port._lock()
+            port._lock(offered_by)
             port._configure(baudrate, parity)
         except BaseException:
             port.close()
             raise
         return port
 
-    def _lock(self) -> None:
+    def _lock(self, offered_by: AbstractSet[int]) -> None:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -68,9 +73,9 @@ class SerialPort:
             raise PortError(f"{self.name}: not a serial port") from None
         # Whoever came between the first look and the lock is found by a second one.
         deadline = time.monotonic() + _SETTLE
-        while holders(self.name) and time.monotonic() < deadline:
+        while _held(self.name, offered_by) and time.monotonic() < deadline:
             time.sleep(0.05)
-        _refuse_held(self.name)
+        _refuse_held(self.name, offered_by)
 
     def _configure(self, baudrate: int, parity: str) -> None:
         try:
@@ -247,14 +252,18 @@ class SerialPort:
         return PortError(f"{self.name}: {error.strerror or error}")
 
 
-def _refuse_held(path: str) -> None:
+def _held(path: str, offered_by: AbstractSet[int]) -> List[Tuple[int, str]]:
+    return [holder for holder in holders(path) if holder[0] not in offered_by]
+
+
+def _refuse_held(path: str, offered_by: AbstractSet[int]) -> None:
     try:
         device = Path(path).stat()
     except OSError as error:
         raise PortError(_open_failure(path, error)) from None
     if not stat.S_ISCHR(device.st_mode):
         raise PortError(f"{path}: not a serial port")
-    found: List[Tuple[int, str]] = holders(path)
+    found = _held(path, offered_by)
     if found:
         raise PortError(f"{path}: in use by {_holders.describe(found)}; stop it first")
 

@@ -6,6 +6,7 @@ AVR: Klipper ``src/avr/Kconfig`` (``MCU`` constants), Microchip's data sheets (f
 of Arduino's AVR core (boot sections: optiboot 512 bytes, the Mega 2560's 8 KiB).
 STM32: Klipper ``src/stm32/Kconfig`` (``MCU`` constants; Katapult's are the same), ST's data sheets (flash sizes),
 AN2606 (product ids of the boot ROM).
+Linux process: Klipper ``src/linux/Kconfig`` (``MCU``); its size is what this program takes for an image at most.
 RP2040: Klipper ``src/rp2040/Kconfig`` (``MCU``), RP2040 data sheet, section 2.2 (flash window); its flash is a chip of
 its own, of at least 2 MiB on the boards that run Klipper.
 ESP32 family: esptool ``targets`` (names); flash is a chip of its own, whose size only it can tell, up to 32 MiB behind
@@ -37,7 +38,8 @@ class Chip:
 
     ``flash_bases`` are the addresses at which its flash is seen (one may be an alias of the other);
     ``mcu_prefixes`` are beginnings of Klipper's ``MCU`` constant that fit. ``boot_bytes`` at the end of the flash are a
-    bootloader's. ``bootloaders``: programmer → what its bootloader calls this chip (``Found.chip_id`` of the agent).
+    bootloader's. ``program``: there is no chip, and an image is a whole program file. ``bootloaders``: programmer →
+    what its bootloader calls this chip (``Found.chip_id`` of the agent).
     """
 
     name: str
@@ -47,6 +49,7 @@ class Chip:
     mcu_prefixes: tuple[str, ...]
     isp: WchIsp | None = None
     boot_bytes: int = 0
+    program: bool = False
     bootloaders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def room(self, offset: int) -> int:
@@ -149,6 +152,15 @@ _CHIPS = (
     _esp("esp32s3"),
     _esp("esp32c3"),
     _esp("esp32c6"),
+    Chip(
+        "linux",
+        "linux",
+        32 * 1024 * 1024,
+        (0,),
+        ("linux",),
+        program=True,
+        bootloaders={"linux_process": ("linux",)},
+    ),
 )
 
 CHIPS: dict[str, Chip] = {chip.name: chip for chip in _CHIPS}

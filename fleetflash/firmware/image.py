@@ -68,10 +68,11 @@ class Image:
         return self.dictionary
 
 
-def load_image(path: Path | str, offset: int | None = None) -> Image:
+def load_image(path: Path | str, offset: int | None = None, program: bool = False) -> Image:
     """Read a raw, Intel hex, ELF or ``klipper.dict`` file, told apart by content.
 
     + offset: where in flash a raw file belongs, in bytes (default 0); the other formats say it themselves
+    + program: the file itself is what is wanted, since the host runs it
 
     Raises ``ImageError``, naming the file: unreadable, empty, damaged, truncated, two different dictionaries.
     """
@@ -79,18 +80,22 @@ def load_image(path: Path | str, offset: int | None = None) -> Image:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ImageError(f"larger than {MAX_FILE_BYTES >> 20} MiB; this is no image for a microcontroller")
-        return parse_image(path.read_bytes(), path.name, offset)
+        return parse_image(path.read_bytes(), path.name, offset, program)
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror or error}; give a readable image file") from None
     except ImageError as error:
         raise type(error)(f"{path}: {error}") from None
 
 
-def parse_image(content: bytes, name: str, offset: int | None = None) -> Image:
+def parse_image(content: bytes, name: str, offset: int | None = None, program: bool = False) -> Image:
     """Like ``load_image`` for the content of a file called ``name``; errors do not name the file."""
     if not content:
         raise ImageError("the file is empty; build or fetch it again")
     kind = _sniff(content)
+    if program:
+        if kind is not ImageFormat.ELF or offset:
+            raise ImageError("a process of the host is an ELF program at offset 0; give out/klipper.elf")
+        return Image(name, content, 0, ImageFormat.RAW, _dictionary_in(content))
     expected = _SUFFIXES.get(Path(name).suffix.lower(), kind)
     if kind is not expected:
         raise ImageError(f"named like {expected} but its content is not; fetch or build it again")
@@ -105,11 +110,14 @@ def parse_image(content: bytes, name: str, offset: int | None = None) -> Image:
         base, data = memory.base_address, memory.data
     if base < 0 or len(data) > MAX_SPAN:
         raise ImageError(f"{len(data)} bytes at {base:#x} are no image for a microcontroller; give the right file")
+    return Image(name, data, base, kind, _dictionary_in(data))
+
+
+def _dictionary_in(data: bytes) -> KlipperDictionary | None:
     try:
-        dictionary = find_dictionary(data)
+        return find_dictionary(data)
     except NotKlipperImageError:
-        dictionary = None
-    return Image(name, data, base, kind, dictionary)
+        return None
 
 
 def _sniff(content: bytes) -> ImageFormat:

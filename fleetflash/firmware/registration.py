@@ -36,7 +36,7 @@ def describe_image(
         return describe_layout(
             Path(path), known_chip, name=name, version=version, label=label, offset=offset, build=build
         )
-    image = load_image(path, offset)
+    image = load_image(path, offset, known_chip.program)
     flash_offset = check_image_fits(image, known_chip)
     file = {"name": IMAGE_FILE, "offset": flash_offset, "size": len(image.data), "sha256": image.sha256}
     artifact = make_artifact(

@@ -262,3 +262,14 @@ def test_image_without_dictionary_is_loaded_and_says_so_when_asked() -> None:
 def test_lab_images_are_read_like_real_ones() -> None:
     lab = pytest.importorskip("fleetflash.lab.image")
     assert find_dictionary(lab.build_image("v0.12.0-1-g12345678")).version == "v0.12.0-1-g12345678"
+
+
+def test_program_of_a_host_is_the_file_itself_with_its_own_dictionary() -> None:
+    content = make_elf([(0x1000, 0x1000, klipper_bin())])
+    image = parse_image(content, "klipper.elf", program=True)
+    assert (image.data, image.base_address) == (content, 0) and image.klipper().version == VERSION
+    for other in (klipper_bin(), make_hex(0, klipper_bin())):
+        with pytest.raises(ImageError, match="an ELF program at offset 0"):
+            parse_image(other, "klipper", program=True)
+    with pytest.raises(ImageError, match="an ELF program at offset 0"):
+        parse_image(content, "klipper.elf", 0x2000, program=True)

@@ -6,6 +6,7 @@ from fleetflash.agent.port import Port
 from fleetflash.agent.protocols.esptool_programmer import EsptoolProgrammer
 from fleetflash.agent.protocols.katapult_can_programmer import KatapultCanProgrammer
 from fleetflash.agent.protocols.katapult_programmer import KatapultProgrammer
+from fleetflash.agent.protocols.linux_process import LinuxProcessProgrammer
 from fleetflash.agent.protocols.programmer import Capabilities, Programmer, Reopen, Target
 from fleetflash.agent.protocols.stk500_programmer import Stk500Programmer
 from fleetflash.agent.protocols.stm32_rom_programmer import Stm32RomProgrammer
@@ -27,4 +28,5 @@ PROGRAMMERS: Dict[str, Kind] = {
     "stm32_rom": Stm32RomProgrammer,
     "stk500": Stk500Programmer,
     "esptool": EsptoolProgrammer,
+    "linux_process": LinuxProcessProgrammer,
 }
