@@ -28,6 +28,16 @@ DEFAULT_PROGRAMMER = "wch_isp"
 PROGRAMMERS: dict[str, Capabilities] = {name: kind.capabilities for name, kind in programmers.PROGRAMMERS.items()}
 
 
+#: What boards are flashed with that no program can do, and what can be done instead.
+REFUSED = {
+    "sdcard": (
+        "this bootloader only reads a file from a card, and a person has to carry it: copy the image to the card as "
+        "firmware.bin (or what the board's maker calls it), put it in and reset the board; or install Katapult once, "
+        "then programmer = 'katapult' does it from here"
+    ),
+}
+
+
 class BoardDataError(Exception):
     """The inventory says something about a board that can't be. One line that names the field."""
 
@@ -81,6 +91,8 @@ class Board(BaseModel):
     @field_validator("programmer")
     @classmethod
     def _known_programmer(cls, name: str) -> str:
+        if name in REFUSED:
+            raise ValueError(REFUSED[name])
         if name not in PROGRAMMERS:
             raise ValueError(f"expected {' or '.join(PROGRAMMERS)}")
         return name

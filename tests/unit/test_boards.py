@@ -32,6 +32,10 @@ def test_board_overrides_what_its_host_says() -> None:
         ({"port": PORT, "wiring": "reset=rts:0,boot=rts:0"}, ["wiring"]),
         ({"port": PORT, "programmer": "magic"}, ["programmer: expected wch_isp or katapult", "found 'magic'"]),
         ({"port": PORT, "programmer": 7}, ["programmer", "found 7"]),
+        (
+            {"port": PORT, "programmer": "sdcard"},
+            ["programmer: this bootloader only reads a file from a card", "firmware.bin", "or install Katapult once"],
+        ),
         ({"port": PORT, "entry": "request"}, ["entry: wch_isp is entered by lines or button"]),
         (
             {"port": PORT, "programmer": "stk500", "wiring": "reset=rts:0,boot=dtr:0"},
