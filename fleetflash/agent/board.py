@@ -103,14 +103,14 @@ class BoardOnPort:
         """Open the board's port by its name: after a boot, another board may have the device that this one had."""
         device = self._device()
         if self._connection in CONNECTIONS:
-            return CONNECTIONS[self._connection].open_bootloader(device, self.board.baud)
+            return CONNECTIONS[self._connection].open_bootloader(self.board.port, self.board.baud)
         return self.open_port(device, self.board.baud)
 
     def _open_application(self, baud: int) -> Port:
         """Open what the running firmware speaks through."""
         device = self._device()
         if self._connection in CONNECTIONS:
-            return CONNECTIONS[self._connection].open_application(device, baud, BOOT_SECONDS)
+            return CONNECTIONS[self._connection].open_application(self.board.port, baud, BOOT_SECONDS)
         return self.open_port(device, baud)
 
     @property

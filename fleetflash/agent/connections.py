@@ -6,9 +6,12 @@ Beside a serial port, which the caller opens (``OpenPort``), there are boards wh
 from typing import Dict, List, Protocol, Tuple
 
 from fleetflash.agent import can_socket, devices, process_port
+from fleetflash.agent.holders import holders
 from fleetflash.agent.port import Port
+from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols.port_names import can_parts
 from fleetflash.agent.schema import PortFacts
+from fleetflash.agent.usb_socket import UsbSocket, wait_for_tty
 
 
 class Connection(Protocol):
@@ -23,10 +26,10 @@ class Connection(Protocol):
     def holders(self, device: str) -> List[Tuple[int, str]]:
         """Return (pid, command) of other processes that keep the board from being used."""
 
-    def open_bootloader(self, device: str, baud: int) -> Port:
+    def open_bootloader(self, port: str, baud: int) -> Port:
         """Open what the programmer speaks through; raises ``PortError``."""
 
-    def open_application(self, device: str, baud: int, seconds: float) -> Port:
+    def open_application(self, port: str, baud: int, seconds: float) -> Port:
         """Open what a running Klipper speaks through; one that starts has ``seconds``. Raises ``PortError``."""
 
 
@@ -42,11 +45,11 @@ class CanConnection:
     def holders(self, device: str) -> List[Tuple[int, str]]:
         return []
 
-    def open_bootloader(self, device: str, baud: int) -> Port:
-        return can_socket.open_node(device, baud)
+    def open_bootloader(self, port: str, baud: int) -> Port:
+        return can_socket.open_node(port, baud)
 
-    def open_application(self, device: str, baud: int, seconds: float) -> Port:
-        return can_socket.open_node(device, baud)
+    def open_application(self, port: str, baud: int, seconds: float) -> Port:
+        return can_socket.open_node(port, baud)
 
 
 class ProcessConnection:
@@ -61,15 +64,35 @@ class ProcessConnection:
     def holders(self, device: str) -> List[Tuple[int, str]]:
         return process_port.others(device)
 
-    def open_bootloader(self, device: str, baud: int) -> Port:
-        return process_port.NoPort(device)
+    def open_bootloader(self, port: str, baud: int) -> Port:
+        return process_port.NoPort(port)
 
-    def open_application(self, device: str, baud: int, seconds: float) -> Port:
-        return process_port.open_offered(device, baud, seconds)
+    def open_application(self, port: str, baud: int, seconds: float) -> Port:
+        return process_port.open_offered(port, baud, seconds)
+
+
+class UsbConnection:
+    """A board that is a USB device itself, by its socket; it has a serial port only while its firmware runs."""
+
+    def locate(self, port: str, ports: List[PortFacts], moves: bool, by_path: str) -> List[str]:
+        socket = UsbSocket(port)
+        return [socket.tty() or port] if socket.ids() else []
+
+    def absence(self, port: str) -> str:
+        return f"nothing is plugged into {port}; `ls /sys/bus/usb/devices` shows what is where"
+
+    def holders(self, device: str) -> List[Tuple[int, str]]:
+        return holders(device) if device.startswith("/dev/") else []
+
+    def open_bootloader(self, port: str, baud: int) -> Port:
+        return UsbSocket(port)
+
+    def open_application(self, port: str, baud: int, seconds: float) -> Port:
+        return SerialPort.open(wait_for_tty(UsbSocket(port), seconds), baud)
 
 
 #: Every connection but ``serial``, by the name that a programmer's capabilities have for it.
-CONNECTIONS: Dict[str, Connection] = {"can": CanConnection(), "process": ProcessConnection()}
+CONNECTIONS: Dict[str, Connection] = {"can": CanConnection(), "process": ProcessConnection(), "usb": UsbConnection()}
 
 
 def locate(connection: str, port: str, ports: List[PortFacts], moves: bool, by_path: str) -> List[str]:

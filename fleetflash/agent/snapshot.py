@@ -157,9 +157,9 @@ def _board(
 
 def _klippy_device(probe: Probe, serial: str) -> str:
     """Return the device behind klippy's name of a port; empty when that name means nothing now."""
-    if probe.connection in CONNECTIONS:
-        return serial
-    if not serial.startswith("/dev/") or (probe.moves and not os.path.exists(serial)):
+    if not serial.startswith("/dev/"):
+        return serial if probe.connection in CONNECTIONS else ""
+    if (probe.moves or probe.connection == "usb") and not os.path.exists(serial):
         return ""
     return os.path.realpath(serial)
 
@@ -205,7 +205,7 @@ def _firmware(
 
 def _open(probe: Probe, device: str) -> Port:
     if probe.connection in CONNECTIONS:
-        return CONNECTIONS[probe.connection].open_application(device, probe.baud, 0.0)
+        return CONNECTIONS[probe.connection].open_application(probe.port, probe.baud, 0.0)
     return SerialPort.open(device, probe.baud)
 
 

@@ -5,7 +5,7 @@ WCH: ch32-rs/wchisp ``devices/0x19-CH32V20x.yaml`` (ISP ids, flash sizes).
 AVR: Klipper ``src/avr/Kconfig`` (``MCU`` constants), Microchip's data sheets (flash sizes, signatures), ``boards.txt``
 of Arduino's AVR core (boot sections: optiboot 512 bytes, the Mega 2560's 8 KiB).
 STM32: Klipper ``src/stm32/Kconfig`` (``MCU`` constants; Katapult's are the same), ST's data sheets (flash sizes),
-AN2606 (product ids of the boot ROM).
+AN2606 (product ids of the boot ROM, which chips' ROM knows USB).
 Linux process: Klipper ``src/linux/Kconfig`` (``MCU``); its size is what this program takes for an image at most.
 RP2040: Klipper ``src/rp2040/Kconfig`` (``MCU``), RP2040 data sheet, section 2.2 (flash window); its flash is a chip of
 its own, of at least 2 MiB on the boards that run Klipper.
@@ -58,7 +58,7 @@ class Chip:
 
     def bootloader_ids(self, programmer: str) -> tuple[str, ...]:
         """Return what this chip may be called by the bootloader of a programmer; none when it can't write the chip."""
-        if programmer == "wch_isp" and self.isp is not None:
+        if programmer in ("wch_isp", "wchisp") and self.isp is not None:
             return tuple(f"{self.isp.device_type:02x}:{chip_id:02x}" for chip_id in self.isp.chip_ids)
         return self.bootloaders.get(programmer, ())
 
@@ -78,15 +78,17 @@ def _ch32v203(variant: str, flash_kib: int, *chip_ids: int) -> Chip:
     )
 
 
-def _stm32(name: str, flash_kib: int, mcu: str, product_id: str) -> Chip:
-    """``mcu``: Klipper's and Katapult's constant, one for all sizes of a chip."""
+def _stm32(name: str, flash_kib: int, mcu: str, product_id: str, usb: bool = True) -> Chip:
+    """``mcu``: Klipper's and Katapult's constant, one for all sizes of a chip. ``usb``: its ROM knows DFU."""
+    dfu = {"dfu_util": (f"0483:df11/{flash_kib}",)} if usb else {}
+    katapult = dict.fromkeys(("katapult", "katapult_can", "flashtool", "make_flash"), (mcu,))
     return Chip(
         name=name,
         family=name[:7],
         flash_bytes=flash_kib * 1024,
         flash_bases=(0x0800_0000,),
         mcu_prefixes=(mcu[:9],),
-        bootloaders={"stm32_rom": (product_id,), "katapult": (mcu,), "katapult_can": (mcu,)},
+        bootloaders={"stm32_rom": (product_id,), **katapult, **dfu},
     )
 
 
@@ -128,8 +130,8 @@ _CHIPS = (
     _avr("atmega2560", 256, 8 * 1024, "1e9801"),
     _stm32("stm32f042x6", 32, "stm32f042x6", "0445"),
     _stm32("stm32f072xb", 128, "stm32f072xb", "0448"),
-    _stm32("stm32f103xb", 128, "stm32f103xe", "0410"),
-    _stm32("stm32f103xc", 256, "stm32f103xe", "0414"),
+    _stm32("stm32f103xb", 128, "stm32f103xe", "0410", usb=False),
+    _stm32("stm32f103xc", 256, "stm32f103xe", "0414", usb=False),
     _stm32("stm32f401xc", 256, "stm32f401xc", "0423"),
     _stm32("stm32f405xg", 1024, "stm32f405xx", "0413"),
     _stm32("stm32f407xg", 1024, "stm32f407xx", "0413"),
@@ -145,7 +147,7 @@ _CHIPS = (
         2 * 1024 * 1024,
         (0x1000_0000,),
         ("rp2040",),
-        bootloaders={"katapult": ("rp2040",), "katapult_can": ("rp2040",)},
+        bootloaders=dict.fromkeys(("katapult", "katapult_can", "flashtool", "picotool"), ("rp2040",)),
     ),
     _esp("esp32"),
     _esp("esp32s2"),

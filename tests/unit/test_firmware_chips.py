@@ -44,7 +44,7 @@ def test_chip_is_known_by_what_each_bootloader_calls_it(name: str, programmer: s
 
 def test_every_programmer_has_a_chip_and_every_chip_only_programmers_that_there_are() -> None:
     named = {programmer for known in CHIPS.values() for programmer in known.bootloaders}
-    assert named | {"wch_isp"} == set(PROGRAMMERS)
+    assert named | {"wch_isp", "wchisp"} == set(PROGRAMMERS)
     assert all(any(known.bootloader_ids(programmer) for programmer in PROGRAMMERS) for known in CHIPS.values())
 
 
