@@ -343,6 +343,8 @@ def _identity_problem(board: Board, facts: BoardFacts, observed: Snapshot) -> st
             f"port {board.port} is the board with unique id {facts.uid}, expected {expected}; correct the port, or, if "
             f"the board was replaced, set uid = {facts.uid!r} for it in the inventory"
         )
+    if PROGRAMMERS[board.programmer].connection != "serial":
+        return ""  # its port names the place, or the board itself
     places = [link for port in observed.ports if port.device == facts.device for link in port.by_path]
     met = ledger.by_path if ledger else ""
     if expected or not met or not places or met in places or "/by-path/" in board.port:

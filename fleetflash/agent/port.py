@@ -10,6 +10,10 @@ class PortError(Exception):
     """The port can't be used: absent, held by another process, gone, or refused. The message names the port."""
 
 
+class PortAbsentError(PortError):
+    """There is no port because nothing runs that would offer one: the board itself says nothing."""
+
+
 class Port(Protocol):
     """A byte stream with a baud rate and two modem lines; local (``ports.SerialPort``) or remote (``link.port``).
 

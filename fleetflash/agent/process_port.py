@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import FrozenSet, List, Tuple
 
 from fleetflash.agent.holders import holders
-from fleetflash.agent.port import LineStep, PortError
+from fleetflash.agent.port import LineStep, PortAbsentError, PortError
 from fleetflash.agent.ports import SerialPort
 
 _PAUSE = 0.1
@@ -48,7 +48,8 @@ class NoPort:
 def open_offered(path: str, baud: int, seconds: float) -> SerialPort:
     """Open a pseudo-terminal that a process offers; one that is starting has ``seconds`` to do so.
 
-    Raises ``PortError``. The name of a process that ended may lead to another one's terminal, which is refused as held.
+    Raises ``PortError``, and ``PortAbsentError`` when there is none. The name of a process that ended may lead to
+    another one's terminal, which is refused as held.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -57,7 +58,8 @@ def open_offered(path: str, baud: int, seconds: float) -> SerialPort:
             return SerialPort.open(device, baud, offered_by=offerers(device))
         except PortError as error:
             if time.monotonic() >= deadline:
-                raise PortError(f"{path}: {error}") from None
+                kind = PortError if os.path.exists(device) else PortAbsentError
+                raise kind(f"{path}: {error}") from None
         time.sleep(_PAUSE)
 
 

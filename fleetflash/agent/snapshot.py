@@ -12,7 +12,7 @@ from typing import Dict, List, Optional
 
 from fleetflash.agent import connections, devices, guard, klippy, systemd
 from fleetflash.agent.connections import CONNECTIONS
-from fleetflash.agent.port import Port, PortError
+from fleetflash.agent.port import Port, PortAbsentError, PortError
 from fleetflash.agent.ports import SerialPort, holders
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import ProtocolError
@@ -191,6 +191,8 @@ def _firmware(
         return Firmware(source="none", error=f"klippy is about to open {device}, and does not get through to it")
     try:
         port = _open(probe, device)
+    except PortAbsentError as error:
+        return Firmware(source="none", error=str(error))
     except PortError as error:
         return Firmware(source="unasked", error=str(error))
     try:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import List
 
-from fleetflash.agent.port import PortError
+from fleetflash.agent.port import PortAbsentError, PortError
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.process_port import NoPort
 from fleetflash.agent.protocols.port_names import usb_socket
@@ -81,11 +81,11 @@ class UsbSocket(NoPort):
 
 
 def wait_for_tty(socket: UsbSocket, seconds: float) -> str:
-    """Return the serial device that comes up in a socket; raises ``PortError``."""
+    """Return the serial device that comes up in a socket; raises ``PortAbsentError``."""
     deadline = time.monotonic() + seconds
     while not socket.tty():
         if time.monotonic() >= deadline:
             what = socket.ids() or "nothing"
-            raise PortError(f"{socket.name}: no serial device is there, but {what}; the firmware does not run")
+            raise PortAbsentError(f"{socket.name}: no serial device is there, but {what}; the firmware does not run")
         time.sleep(_PAUSE)
     return socket.tty()

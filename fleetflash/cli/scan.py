@@ -72,6 +72,8 @@ def _port(section: McuSection, snapshot: Snapshot) -> tuple[PortFacts | None, st
     """Return the device behind a section's serial port, and what is doubtful about it."""
     if not section.serial.startswith("/"):
         return None, '; it is on a CAN bus: programmer "katapult_can" when Katapult is in front of it'
+    if section.firmware.constants.get("MCU") == "linux":
+        return None, '; it is a process of the host: programmer "linux_process", chip "linux"'
     names = {name: port for port in snapshot.ports for name in (port.device, *port.by_id, *port.by_path)}
     port = names.get(section.serial)
     if port is None:

@@ -18,7 +18,7 @@ from fleetflash.agent import board as board_module
 from fleetflash.agent import usb_socket
 from fleetflash.agent.board import BoardOnPort
 from fleetflash.agent.connections import UsbConnection
-from fleetflash.agent.port import PortError
+from fleetflash.agent.port import PortAbsentError
 from fleetflash.agent.protocols import dfu_util, external_tool, flashtool, make_flash, picotool, usb_tool, wchisp
 from fleetflash.agent.protocols.errors import (
     CannotReadError,
@@ -430,7 +430,7 @@ def test_board_in_a_socket_is_its_serial_device_while_there_is_one(board: Boards
     )
     usb = UsbConnection()
     assert usb.locate(NAME, [], False, "") == [NAME]
-    with pytest.raises(PortError, match="no serial device is there, but 0483:df11; the firmware does not run"):
+    with pytest.raises(PortAbsentError, match="no serial device is there, but 0483:df11; the firmware does not run"):
         usb.open_application(NAME, 250000, 0.05)
     bench.add_tty()
     assert usb.locate(NAME, [], False, "") == ["/dev/ttyACM0"]

@@ -63,6 +63,14 @@ def test_board_without_unique_id_that_is_somewhere_else_is_refused_naming_both_p
     assert only(plan(snapshot(facts(ledger=known)), by_id)).action is Action.FLASH
 
 
+def test_socket_that_the_inventory_names_is_the_users_word_wherever_the_board_was_before() -> None:
+    met = dataclasses.replace(ledger(OLD), by_path="/dev/serial/by-path/elsewhere")
+    described = {**USB_BOARD, "programmer": "flashtool", "port": "usb:1-1.2"}
+    seen = facts(firmware=Firmware("none"), ledger=met)
+    found = only(plan(snapshot(seen), board(**described), artifacts=(for_usb("v1"), for_usb("v2"))))
+    assert found.action is Action.FLASH
+
+
 def test_board_that_waits_in_its_bootloader_is_flashed_and_the_plan_says_so() -> None:
     found = only(plan_usb(moved=True))
     assert found.action is Action.FLASH and f"port {BY_ID} is not there, but the board is" in found.reason

@@ -43,3 +43,12 @@ def test_port_that_is_not_there_and_klippy_that_is_silent_are_said() -> None:
     text = stanza("voron", "", snapshot([McuSection("mcu", "/dev/ttyACM0", 250000, RUNNING)], []))
     assert "its port /dev/ttyACM0 is not there" in text
     assert "can't be asked for its boards: refused" in stanza("voron", "", snapshot([], [], "refused"))
+
+
+def test_board_that_has_no_serial_port_is_said_with_its_programmer() -> None:
+    on_a_bus = stanza("voron", "", snapshot([McuSection("mcu", "can0:1234567890ab", 0, RUNNING)], []))
+    assert "'port': 'can0:1234567890ab'" in on_a_bus and "katapult_can" in on_a_bus
+    process = Firmware("klippy", "v0.12.0", "gcc", {"MCU": "linux"})
+    here = stanza("voron", "", snapshot([McuSection("host", "/tmp/klipper_host_mcu", 0, process)], []))
+    assert "'port': '/tmp/klipper_host_mcu'" in here and "linux_process" in here
+    assert "is not there" not in on_a_bus + here

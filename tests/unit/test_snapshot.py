@@ -7,10 +7,19 @@ import pytest
 
 from fleetflash.agent import devices, guard, klippy, snapshot, systemd
 from fleetflash.agent.klippy import KlippyError, Status
-from fleetflash.agent.port import PortError
+from fleetflash.agent.port import PortAbsentError, PortError
 from fleetflash.agent.protocols.errors import NoAnswerError
 from fleetflash.agent.protocols.klipper import Dictionary
-from fleetflash.agent.schema import BoardFacts, Firmware, LedgerEntry, PortFacts, Probe, Snapshot, SnapshotRequest
+from fleetflash.agent.schema import (
+    BoardFacts,
+    Firmware,
+    LedgerEntry,
+    McuSection,
+    PortFacts,
+    Probe,
+    Snapshot,
+    SnapshotRequest,
+)
 from fleetflash.agent.store import Store
 
 
@@ -154,3 +163,44 @@ def test_unique_id_of_a_board_on_usb_itself_is_seen_without_opening_its_port(
     monkeypatch.setattr(devices, "list_ports", lambda _: [native])
     host.active, host.status = "active", Status("ready", mcus={"mcu": Firmware("klippy", "v2")})
     assert host.board().uid == "2a0035000851363131363530" and host.opened == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "source"), [(PortAbsentError("no terminal"), "none"), (PortError("held"), "unasked")]
+)
+def test_board_that_offers_no_port_says_nothing_and_is_not_taken_for_one_that_nobody_could_ask(
+    host: Host, monkeypatch: pytest.MonkeyPatch, failure: PortError, source: str
+) -> None:
+    """What nobody could ask is believed to be what the ledger says."""
+
+    def refuse(port: str, baud: int, seconds: float) -> Any:
+        raise failure
+
+    monkeypatch.setattr(snapshot.CONNECTIONS["process"], "open_application", refuse)
+    request = SnapshotRequest([Probe("host", "/tmp/klipper_host_mcu", connection="process")], socket="/s")
+    found = snapshot.take(request, host.store).boards["host"]
+    assert (found.firmware, found.candidates) == (Firmware(source, error=str(failure)), ["/tmp/klipper_host_mcu"])
+    assert host.opened == []
+
+
+@pytest.mark.parametrize(
+    ("connection", "serial", "expected"),
+    [
+        ("can", "can0:1234567890ab", "can0:1234567890ab"),
+        ("process", "/tmp/klipper_host_mcu", "/tmp/klipper_host_mcu"),
+        ("usb", "/dev/null", "/dev/null"),
+        ("usb", "/dev/serial/by-id/gone", ""),
+        ("serial", "/dev/serial/by-id/gone", "/dev/serial/by-id/gone"),
+        ("serial", "can0:1234567890ab", ""),
+    ],
+)
+def test_port_that_klippy_names_is_compared_in_the_form_of_its_connection(
+    host: Host, monkeypatch: pytest.MonkeyPatch, connection: str, serial: str, expected: str
+) -> None:
+    host.active, host.status = "active", Status("ready", mcus={"mcu": Firmware("klippy", "v2")})
+    section = McuSection("mcu", serial, 250000, Firmware("klippy", "v2"))
+    monkeypatch.setattr(klippy, "mcu_sections", lambda path: [section])
+    monkeypatch.setattr("fleetflash.agent.can_socket.interface_problem", lambda interface: "")
+    ports = {"can": "can0:0badcafe0102", "usb": "usb:9-9"}
+    request = SnapshotRequest([Probe("b", ports.get(connection, "/dev/p"), "mcu", connection=connection)], socket="/s")
+    assert snapshot.take(request, host.store).boards["b"].klippy_device == expected
