@@ -1,6 +1,8 @@
 """Hosts of the lab with a board of each programmer, Klipper stopped, and what is written on them."""
 
 import hashlib
+import signal
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -90,6 +92,8 @@ def lab(hosts: int, boards: Sequence[tuple[str, str]]) -> Iterator[list[Host]]:
     """Hosts without Klipper, each with these boards: (name, kind). Needs root."""
     specs = tuple(BoardSpec(name, mcu="", kind=kind) for name, kind in boards)
     names = [f"printer-{number}" for number in range(1, hosts + 1)]
+    # Whoever ends the benchmark must not be left with a lab.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with Lab.up("bench", [HostSpec(name, specs) for name in names], "10.72.0") as up:
         for host in up.hosts:
             host.run("sudo systemctl stop klipper moonraker", check=True)
