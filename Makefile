@@ -1,7 +1,7 @@
 # make demo   bring the simulated lab to its pinned firmware
 # make test   everything that CI checks
 # make mutants   breaks each guard on purpose; a test must notice every time
-# make test-full   the same with the whole fault matrix and ten times random faults (about 45 minutes more)
+# make test-full   the same with the whole fault matrix and ten times random faults (about 75 minutes more)
 # Both install what they need first: Debian packages (as root, or through sudo) and a virtualenv in .venv.
 
 PYTHON ?= /usr/bin/python3
