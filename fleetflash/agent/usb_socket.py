@@ -37,7 +37,7 @@ class UsbSocket(NoPort):
     def bus(self) -> str:
         return self._read("busnum")
 
-    def address(self) -> str:
+    def number(self) -> str:
         return self._read("devnum")
 
     def tty(self) -> str:

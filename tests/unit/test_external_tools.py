@@ -417,7 +417,7 @@ def test_socket_says_what_is_in_it_and_not_what_is_behind_it(board: Boards) -> N
     bench, _ = board("dfu-util")
     (bench.device / "1-1.2.1/1-1.2.1:1.0/tty/ttyACM9").mkdir(parents=True)
     socket = bench.socket()
-    assert (socket.ids(), socket.bus(), socket.address(), socket.tty()) == ("0483:df11", "1", "11", "")
+    assert (socket.ids(), socket.bus(), socket.number(), socket.tty()) == ("0483:df11", "1", "11", "")
     bench.add_tty("ttyACM3")
     assert socket.tty() == "/dev/ttyACM3" and socket.serial() == "357236543131"
     assert usb_socket.UsbSocket("usb:9-9", bench.root / "sys").ids() == ""

@@ -95,4 +95,4 @@ class PicotoolProgrammer(UsbTool):
         self.tool.run(reboot_arguments(self._place()), QUICK_SECONDS)
 
     def _place(self) -> Place:
-        return self.socket.bus(), self.socket.address()
+        return self.socket.bus(), self.socket.number()

@@ -38,7 +38,7 @@ class Socket(Port, Protocol):
     def bus(self) -> str:
         """Return the number of its bus."""
 
-    def address(self) -> str:
+    def number(self) -> str:
         """Return its number on the bus."""
 
     def tty(self) -> str:
