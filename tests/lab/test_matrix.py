@@ -23,8 +23,8 @@ from tests.lab.matrix import Cell
 pytestmark = pytest.mark.lab
 
 PATIENT = ("link-stalled", "klipper-does-not-start", "hang")
-#: Programmers whose cells are not in ``kind_cells``: the BMCU-C's is in ``matrix``, gateways have tests of their own, and
-#: the lab's kernel has neither CAN nor USB, nor do its hosts run the Linux process MCU.
+#: Programmers whose cells are not in ``kind_cells``: the BMCU-C's is in ``matrix``, gateways have tests of their own,
+#: and the lab's kernel has neither CAN nor USB, nor do its hosts run the Linux process MCU.
 ELSEWHERE = {
     *("wch_isp", "esptool", "katapult_can", "linux_process"),
     *("dfu_util", "picotool", "wchisp", "flashtool", "make_flash"),
