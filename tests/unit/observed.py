@@ -40,6 +40,24 @@ def artifact(
     )
 
 
+def gateway_artifact(version: str, *labels: str) -> Artifact:
+    """A layout of two parts for an ESP32."""
+    digest = f"{sum(map(ord, version)):064x}"
+    return make_artifact(
+        kind="esp",
+        name="gateway",
+        version=version,
+        chip="esp32",
+        files=tuple(
+            {"name": f"{offset:x}.bin", "offset": offset, "size": 0x5000, "sha256": digest}
+            for offset in (0x1000, 0x10000)
+        ),
+        esp={"version": version, "elf_sha256": digest, "packed_sha256": digest[::-1], "flash_bytes": 4 << 20},
+        labels=labels,
+        created=datetime.datetime(2026, 11, 21, tzinfo=datetime.UTC),
+    )
+
+
 OLD, NEW = artifact("v1", labels=("factory",)), artifact("v2")
 
 
@@ -76,9 +94,13 @@ def plan(
     observed: Snapshot | None = None,
     *boards: Board,
     artifacts: Sequence[Artifact] = (OLD, NEW),
+    esptool: str = "",
     **host: Any,
 ) -> HostPlan:
-    """Plan a host; by default one healthy board that runs v1 and shall run v2."""
+    """Plan a host; by default one healthy board that runs v1 and shall run v2.
+
+    ``esptool``: why the controller has none.
+    """
 
     def resolve(name: str, version: object, chip: str) -> Artifact:
         pin = check_pin(version)
@@ -88,4 +110,4 @@ def plan(
         raise ArtifactMissingError(f"no artifact {name} {pin} for {chip}")
 
     desired = KlipperHost("printer", boards or (board(),), **host)
-    return plan_host(desired, observed or snapshot(), Catalogue(artifacts, resolve), Identity("t1", "me@here"))
+    return plan_host(desired, observed or snapshot(), Catalogue(artifacts, resolve), Identity("t1", "me@here", esptool))

@@ -7,10 +7,11 @@ import pytest
 
 from fleetflash.agent import board as board_module
 from fleetflash.agent import devices
-from fleetflash.agent.board import BoardOnPort
+from fleetflash.agent.board import BoardOnPort, WrongFirmwareError
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import WrongChipError
+from fleetflash.agent.protocols.esp_boot_log import BootLog
 from fleetflash.agent.protocols.programmer import Capabilities, Found, Pace, Target
 from fleetflash.agent.schema import BoardTransaction, Entry, Firmware, Image
 
@@ -158,3 +159,30 @@ def test_other_board_that_only_an_erase_made_tell_its_unique_id_is_said_to_be_er
         board.in_bootloader(lambda gesture, seconds: None, "5678") as session,
     ):
         session.unprotect_if_asked(lambda gesture, seconds: None)
+
+
+GATEWAY = Image("a", "1" * 64, 1, "v2", constants={"elf_sha256": "7f3c2a1b0" + "0" * 55}, klipper=False, esp=True)
+
+
+@pytest.mark.parametrize(
+    ("heard", "words"),
+    [
+        (BootLog("v2", "gateway", "7f3c2a1b0"), ""),
+        (BootLog("v2"), ""),
+        (BootLog(), ""),
+        (BootLog("v1", "gateway", "7f3c2a1b0"), "boots v1, expected v2"),
+        (BootLog("v2", "gateway", "deadbeef0"), "boots another build of v2"),
+        (BootLog("v2", trouble="Brownout detector was triggered"), "does not run v2: Brownout detector"),
+    ],
+)
+def test_what_an_esp_chip_boots_is_what_was_written(
+    ports: Ports, monkeypatch: pytest.MonkeyPatch, heard: BootLog, words: str
+) -> None:
+    monkeypatch.setattr(board_module.esp_boot_log, "watch", lambda port: heard)
+    on_port = BoardOnPort(BOARD, ports.open)
+    if words:
+        with pytest.raises(WrongFirmwareError, match=words):
+            on_port.check_runs(GATEWAY)
+    else:
+        on_port.check_runs(GATEWAY)
+    assert ports.events[-1] == "close /dev/ttyACM0"

@@ -8,10 +8,24 @@ from pathlib import Path
 import pytest
 
 import fleetflash.plan
-from fleetflash.agent.schema import Firmware, Holder, PortFacts, TransactionFacts
-from fleetflash.boards import PROGRAMMERS
+from fleetflash.agent.schema import BoardFacts, Firmware, Holder, LedgerEntry, PortFacts, TransactionFacts
+from fleetflash.boards import PROGRAMMERS, Board
+from fleetflash.firmware.artifact import Artifact
 from fleetflash.plan import Action, Printer, hold_back, printer_state
-from tests.unit.observed import KLIPPY_PID, NEW, OLD, artifact, board, facts, firmware, ledger, plan, service, snapshot
+from tests.unit.observed import (
+    KLIPPY_PID,
+    NEW,
+    OLD,
+    artifact,
+    board,
+    facts,
+    firmware,
+    gateway_artifact,
+    ledger,
+    plan,
+    service,
+    snapshot,
+)
 
 
 def only(host_plan: fleetflash.plan.HostPlan) -> fleetflash.plan.BoardPlan:
@@ -452,3 +466,77 @@ def test_transaction_that_runs_is_followed_and_not_disturbed() -> None:
     running = TransactionFacts("t0", "", True, controller="you@there")
     found = plan(snapshot(transaction=running))
     assert found.unreported == running and found.transaction is None
+
+
+# Gateways
+
+BUILDS = (gateway_artifact("v1", "factory"), gateway_artifact("v2"))
+SILENT = Firmware("unasked", error="only a reset would have it say what it runs")
+
+
+def gateway(**fields: object) -> Board:
+    return board("gateway", **{"chip": "esp32", "programmer": "esptool", "firmware": "gateway", **fields})
+
+
+def seen(**fields: object) -> BoardFacts:
+    return facts("gateway", firmware=SILENT, **fields)
+
+
+def test_a_gateway_gets_all_parts_of_its_build_as_one_image() -> None:
+    found = plan(snapshot(seen()), gateway(), artifacts=BUILDS)
+    assert found.transaction is not None
+    (written,) = found.transaction.boards
+    assert (written.wanted.sha256, written.wanted.size) == (BUILDS[1].image_sha256, 0xA000)
+    assert written.wanted.esp and not written.wanted.klipper and written.tool
+    assert (written.chip_ids, written.baud, written.klippy_mcu) == (["esp32"], 115200, None)
+    assert only(found).way_back_kind == "factory"
+    assert set(found.artifacts) == {build.image_sha256 for build in BUILDS}
+
+
+def test_a_gateway_is_current_by_the_word_of_the_ledger() -> None:
+    done = LedgerEntry(BUILDS[1].id, BUILDS[1].image_sha256, "v2", "t0", "esp32")
+    found = only(plan(snapshot(seen(ledger=done)), gateway(), artifacts=BUILDS))
+    assert found.action is Action.NONE and found.reason.startswith("assumed from the ledger")
+    half = dataclasses.replace(done, image_sha256="unfinished")
+    assert only(plan(snapshot(seen(ledger=half)), gateway(), artifacts=BUILDS)).action is Action.FLASH
+
+
+@pytest.mark.parametrize(
+    ("asked", "host", "controller", "placement", "reason"),
+    [
+        (None, "", "", "host", ""),
+        (None, "", "none here", "host", ""),
+        (None, "none there", "", "controller", ""),
+        (None, "none there", "none here", "", "none here"),
+        ("host", "none there", "", "", "none there"),
+        ("controller", "", "", "controller", ""),
+        ("controller", "", "none here", "", "none here"),
+    ],
+)
+def test_esptool_runs_on_the_host_where_it_can_and_here_otherwise(
+    asked: str | None, host: str, controller: str, placement: str, reason: str
+) -> None:
+    observed = snapshot(seen(), esptool=host)
+    found = plan(observed, gateway(placement=asked), artifacts=BUILDS, esptool=controller)
+    if reason:
+        assert (only(found).action, only(found).reason) == (Action.REFUSE, reason)
+    else:
+        assert found.transaction is not None
+        assert found.transaction.boards[0].placement == placement
+
+
+def test_an_image_of_another_kind_is_refused_for_a_gateway() -> None:
+    raw = make_raw_artifact()
+    found = only(plan(snapshot(seen()), gateway(firmware="klipper"), artifacts=(raw,)))
+    assert found.action is Action.REFUSE and "no image for esptool" in found.reason
+
+
+def make_raw_artifact() -> Artifact:
+    return artifact("v2", klipper=False).model_copy(update={"chip": "esp32"})
+
+
+def test_a_host_without_klipper_is_flashed_and_nothing_is_stopped() -> None:
+    none = service(unit="", active="none", klippy="", print_state="", main_pid=0)
+    found = plan(snapshot(seen(), service=none), gateway(), artifacts=BUILDS, service="")
+    assert found.transaction is not None and found.downtime is None
+    assert (found.transaction.service, found.transaction.was_active, found.transaction.was_ready) == ("", False, False)

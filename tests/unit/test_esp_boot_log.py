@@ -1,0 +1,56 @@
+"""What is read out of an ESP chip's boot log."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleetflash.agent.protocols import esp_boot_log
+from fleetflash.agent.protocols.esp_boot_log import BootLog
+
+BANNER = b"ets Jun  8 2016 00:22:57\r\n\r\nrst:0x1 (POWERON_RESET),boot:0x13 (SPI_FAST_FLASH_BOOT)\r\n"
+INFORMATION = (
+    b"I (56) app_init: Application information:\r\n"
+    b"I (61) app_init: Project name:     gateway\r\n"
+    b"I (66) app_init: App version:      v1.2.3\r\n"
+    b"I (71) app_init: Compile time:     Jan  1 2026 12:00:00\r\n"
+    b"I (77) app_init: ELF file SHA256:  7f3c2a1b0...\r\n"
+)
+
+
+def test_the_application_names_itself() -> None:
+    assert esp_boot_log.read(BANNER + INFORMATION) == BootLog("v1.2.3", "gateway", "7f3c2a1b0")
+
+
+def test_an_older_idf_says_it_in_another_component() -> None:
+    old = INFORMATION.replace(b"app_init", b"cpu_start")
+    assert esp_boot_log.read(BANNER + old).version == "v1.2.3"
+
+
+def test_a_line_that_has_not_ended_says_nothing_yet() -> None:
+    assert esp_boot_log.read(b"I (66) app_init: App version:      v1.2") == BootLog()
+
+
+@pytest.mark.parametrize(
+    ("line", "trouble"),
+    [
+        (b"Guru Meditation Error: Core  0 panic'ed (LoadProhibited).", "Guru Meditation Error: Core  0 panic'ed"),
+        (b"Brownout detector was triggered", "Brownout detector was triggered"),
+        (b"abort() was called at PC 0x400d5a33 on core 0", "abort() was called at PC 0x400d5a33"),
+        (b"E (88) boot: No bootable app partitions in the partition table", "No bootable app partitions"),
+        (b"invalid header: 0xffffffff", "invalid header: 0xffffffff"),
+        (b"waiting for download", "waiting for download"),
+    ],
+)
+def test_trouble_is_told_in_the_chips_own_words(line: bytes, trouble: str) -> None:
+    assert esp_boot_log.read(BANNER + INFORMATION + line + b"\r\n").trouble.startswith(trouble)
+
+
+def test_a_chip_that_starts_again_and_again_is_in_trouble() -> None:
+    assert esp_boot_log.read(BANNER * 2).trouble == ""
+    assert esp_boot_log.read(BANNER * 3).trouble == "it restarts again and again (rst:0x1 (POWERON_RESET))"
+
+
+@given(st.binary(max_size=4096))
+def test_no_noise_is_a_version_or_an_error(log: bytes) -> None:
+    found = esp_boot_log.read(log)
+    assert isinstance(found.version, str)
