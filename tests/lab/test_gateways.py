@@ -1,112 +1,38 @@
 """ESP32 gateways at printers' hosts: whole layouts through esptool, from the host's own and from here."""
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from fleetflash.lab.esp_image import build_app, build_layout
-from fleetflash.lab.host import Host
-from fleetflash.lab.lab import Lab, leftovers
-from fleetflash.lab.spec import BoardSpec, HostSpec
 from tests.lab.conftest import require_lab
-from tests.lab.fleet import FACTORY, NEXT, WANTED, Fleet, Run, journal, mcu_version, outcome, strike, wait_outcome
-from tests.lab.tools import TOOLS, make_virtualenv
-
-MAC = "240ac400cafe"
-APP = 0x10000
-APP_SIZE = 0x14000
+from tests.lab.fleet import FACTORY, NEXT, WANTED, Run, journal, mcu_version, outcome, strike, wait_outcome
+from tests.lab.gateways import APP, MAC, Gateways, gateways, status
+from tests.lab.tools import TOOLS
 
 pytestmark = pytest.mark.lab
-
-
-class Gateways(Fleet):
-    """``printer-1`` has a BMCU-C and an ESP32, ``printer-2`` the same without esptool, ``desk`` a gateway alone."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for version in (FACTORY, WANTED, NEXT):
-            described = self.build("esp32", version)
-            add = ["artifact", "add", str(described), "--chip", "esp32", "--name", "gateway"]
-            added = self.fleetflash(*add, *(["--label", "factory"] if version == FACTORY else []))
-            assert added.code == 0, added.output
-        (self.directory / "desk").mkdir()
-        for version in (WANTED, NEXT):
-            described = self.build("esp32s3", version)
-            add = ["artifact", "add", str(described), "--chip", "esp32s3", "--name", "tinybms-gateway"]
-            assert self.fleetflash(*add, "--store", str(self.directory / "desk")).code == 0
-
-    def build(self, kind: str, version: str) -> Path:
-        """What ESP-IDF leaves in a build directory; its ``flasher_args.json``."""
-        directory = self.directory / f"{kind}-{version}"
-        directory.mkdir()
-        files = {}
-        layout = build_layout(kind, {"factory": build_app(kind, version, size=APP_SIZE)})
-        for offset, content in layout.parts.items():
-            path = directory / f"{offset:x}.bin"
-            path.write_bytes(content)
-            files[hex(offset)] = path.name
-        described = directory / "flasher_args.json"
-        described.write_text(json.dumps({"flash_files": files, "extra_esptool_args": {"chip": kind}}))
-        return described
-
-    def describe(self, host: Host, **boards: dict[str, Any]) -> dict[str, Any]:
-        described = super().describe(host, **boards)
-        if host.name == "desk":
-            described["boards"]["gateway"] = {"port": described["boards"]["gateway"]["port"], "chip": "esp32s3"}
-            return described
-        gateway = described["boards"]["gateway"]
-        gateway.update({"chip": "esp32", "programmer": "esptool", "firmware": "gateway"})
-        gateway.pop("klippy_mcu")
-        gateway.pop("wiring")
-        return described
-
-    def flash(self, host: str, version: str, **gateway: Any) -> Run:
-        boards = self.inventory[host]["boards"]
-        changed = {**boards, "gateway": {**boards["gateway"], "firmware_version": version, **gateway}}
-        return self.pyinfra(self.write_inventory(host, **{host.replace("-", "_"): {"boards": changed}}))
 
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateways]:
     require_lab()
-    boards = (BoardSpec("bmcu"), BoardSpec("gateway", mcu="", kind="esp32", uid=MAC))
-    alone = (BoardSpec("gateway", mcu="", kind="esp32s3", uid=MAC),)
-    hosts = (HostSpec("printer-1", boards), HostSpec("printer-2", boards), HostSpec("desk", alone))
-    with Lab.up("test-gateways", hosts, "10.79.0") as lab:
-        for name in ("printer-1", "printer-2"):
-            lab.host(name).wait_klippy("ready", 90.0)
-        desk = lab.host("desk")
-        desk.run("sudo systemctl disable --now klipper moonraker", check=True)
-        desk.run("sudo rm /etc/systemd/system/klipper.service && sudo systemctl daemon-reload", check=True)
-        for host in (lab.host("printer-1"), desk):
-            make_virtualenv(host)
-            host.run("sudo sync", check=True)
-        yield Gateways(lab, tmp_path_factory.mktemp("gateways"))
-    assert leftovers(lab.layout) == []
-
-
-def gateway(host: Host) -> dict[str, Any]:
-    status: dict[str, Any] = host.board("gateway").control.status()
-    return status
+    with gateways("test-gateways", "10.79.0", tmp_path_factory.mktemp("gateways")) as fleet:
+        yield fleet
 
 
 def test_a_gateway_is_flashed_with_its_neighbour_and_left_alone_in_the_next_run(fleet: Gateways) -> None:
     host = fleet.lab.host("printer-1")
     run = fleet.flash("printer-1", WANTED)
     assert run.code == 0, run.output
-    assert (gateway(host)["version"], gateway(host)["mode"]) == (WANTED, "application")
+    assert (status(host)["version"], status(host)["mode"]) == (WANTED, "application")
     assert mcu_version(host) == WANTED
     writing = [entry for entry in journal(host) if entry["step"] == "writing" and entry["board"] == "gateway"]
     assert [entry["uid"] for entry in writing] == [MAC]
-    erased = gateway(host)["sectors_erased"]
-    resets = gateway(host)["resets"]
+    erased = status(host)["sectors_erased"]
+    resets = status(host)["resets"]
     again = fleet.flash("printer-1", WANTED)
     assert again.code == 0 and "2 already current" in again.output, again.output
     assert again.line("gateway", "assumed")
-    assert (gateway(host)["sectors_erased"], gateway(host)["resets"]) == (erased, resets)
+    assert (status(host)["sectors_erased"], status(host)["resets"]) == (erased, resets)
 
 
 def test_a_gateway_whose_host_has_no_esptool_is_written_from_here(fleet: Gateways) -> None:
@@ -115,7 +41,7 @@ def test_a_gateway_whose_host_has_no_esptool_is_written_from_here(fleet: Gateway
     assert plan.line("gateway", "flash"), plan.output
     run = fleet.flash("printer-2", WANTED)
     assert run.code == 0, run.output
-    assert (gateway(host)["version"], gateway(host)["mode"]) == (WANTED, "application")
+    assert (status(host)["version"], status(host)["mode"]) == (WANTED, "application")
     assert "already current" in fleet.flash("printer-2", WANTED).output
 
 
@@ -137,7 +63,7 @@ def test_a_gateway_that_dies_in_the_middle_gets_its_former_firmware(fleet: Gatew
     run = fleet.flash(name, NEXT)
     assert run.code == 1, run.output
     assert run.line(f"{name}/gateway: restored")
-    assert (gateway(host)["version"], gateway(host)["mode"]) == (WANTED, "application")
+    assert (status(host)["version"], status(host)["mode"]) == (WANTED, "application")
     assert outcome(host)["outcome"] == "restored"
     assert "ready" in host.run("systemctl is-active klipper && echo ready", check=True).stdout
 
@@ -150,17 +76,17 @@ def test_an_application_that_does_not_stay_is_taken_back(fleet: Gateways) -> Non
     run = fleet.flash("printer-1", NEXT)
     assert run.code == 1, run.output
     assert run.line("gateway", "does not run", "abort() was called")
-    assert gateway(host)["version"] == WANTED
+    assert status(host)["version"] == WANTED
 
 
 def test_another_board_on_the_port_is_refused(fleet: Gateways) -> None:
     host = fleet.lab.host("printer-1")
-    before = gateway(host)["version"]
+    before = status(host)["version"]
     run = fleet.flash("printer-1", NEXT if before != NEXT else WANTED, uid="240ac4ffffff")
     assert run.code == 1
     assert run.line("gateway", f"found the board with unique id {MAC}, expected 240ac4ffffff")
-    assert gateway(host)["version"] == before
-    assert gateway(host)["mode"] == "application"
+    assert status(host)["version"] == before
+    assert status(host)["mode"] == "application"
 
 
 def test_a_lost_controller_leaves_the_gateway_to_the_next_run(fleet: Gateways) -> None:
@@ -177,7 +103,7 @@ def test_a_lost_controller_leaves_the_gateway_to_the_next_run(fleet: Gateways) -
     assert host.run("systemctl is-active klipper", check=True).stdout.strip() == "active"
     again = fleet.flash("printer-2", NEXT)
     assert again.code == 0, again.output
-    assert (gateway(host)["version"], gateway(host)["mode"]) == (NEXT, "application")
+    assert (status(host)["version"], status(host)["mode"]) == (NEXT, "application")
 
 
 def desk(fleet: Gateways, version: str) -> Run:
@@ -196,10 +122,10 @@ def test_a_gateway_without_a_printer_is_read_before_it_is_written_and_taken_back
     assert failed.code == 1, failed.output
     assert failed.line("desk/gateway: restored")
     assert host.board("gateway").flash.read_bytes() == before
-    assert gateway(host)["version"] == FACTORY
+    assert status(host)["version"] == FACTORY
     done = desk(fleet, WANTED)
     assert done.code == 0, done.output
-    assert (gateway(host)["version"], gateway(host)["mode"]) == (WANTED, "application")
+    assert (status(host)["version"], status(host)["mode"]) == (WANTED, "application")
     assert not host.run("ls /run/systemd/system | grep klipper").stdout
     again = desk(fleet, WANTED)
     assert again.code == 0 and "1 already current" in again.output, again.output
@@ -218,5 +144,5 @@ def test_a_power_cut_on_a_host_without_klipper_is_settled_when_it_is_back(fleet:
     host.start()
     wait_outcome(host)
     assert outcome(host)["outcome"] == "restored", outcome(host)
-    assert (gateway(host)["version"], gateway(host)["mode"]) == (WANTED, "application")
+    assert (status(host)["version"], status(host)["mode"]) == (WANTED, "application")
     assert not host.run("ls /etc/systemd/system | grep fleetflash").stdout

@@ -1,0 +1,90 @@
+"""Gateways of the tests: printers' hosts and a host of its own, each with an ESP board, and builds for them."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fleetflash.lab.esp_image import build_app, build_layout
+from fleetflash.lab.host import Host
+from fleetflash.lab.lab import Lab, leftovers
+from fleetflash.lab.spec import BoardSpec, HostSpec
+from tests.lab.fleet import FACTORY, NEXT, WANTED, Fleet, Run
+from tests.lab.tools import make_virtualenv
+
+MAC = "240ac400cafe"
+APP = 0x10000
+APP_SIZE = 0x14000
+
+
+class Gateways(Fleet):
+    """``printer-1`` has a BMCU-C and an ESP32, ``printer-2`` the same without esptool, ``desk`` a gateway alone."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for version in (FACTORY, WANTED, NEXT):
+            described = self.build("esp32", version)
+            add = ["artifact", "add", str(described), "--chip", "esp32", "--name", "gateway"]
+            added = self.fleetflash(*add, *(["--label", "factory"] if version == FACTORY else []))
+            assert added.code == 0, added.output
+        (self.directory / "desk").mkdir()
+        for version in (WANTED, NEXT):
+            described = self.build("esp32s3", version)
+            add = ["artifact", "add", str(described), "--chip", "esp32s3", "--name", "tinybms-gateway"]
+            assert self.fleetflash(*add, "--store", str(self.directory / "desk")).code == 0
+
+    def build(self, kind: str, version: str) -> Path:
+        """What ESP-IDF leaves in a build directory; its ``flasher_args.json``."""
+        directory = self.directory / f"{kind}-{version}"
+        directory.mkdir()
+        files = {}
+        layout = build_layout(kind, {"factory": build_app(kind, version, size=APP_SIZE)})
+        for offset, content in layout.parts.items():
+            path = directory / f"{offset:x}.bin"
+            path.write_bytes(content)
+            files[hex(offset)] = path.name
+        described = directory / "flasher_args.json"
+        described.write_text(json.dumps({"flash_files": files, "extra_esptool_args": {"chip": kind}}))
+        return described
+
+    def describe(self, host: Host, **boards: dict[str, Any]) -> dict[str, Any]:
+        described = super().describe(host, **boards)
+        if host.name == "desk":
+            described["boards"]["gateway"] = {"port": described["boards"]["gateway"]["port"], "chip": "esp32s3"}
+            return described
+        gateway = described["boards"]["gateway"]
+        gateway.update({"chip": "esp32", "programmer": "esptool", "firmware": "gateway"})
+        gateway.pop("klippy_mcu")
+        gateway.pop("wiring")
+        return described
+
+    def flash(self, host: str, version: str, **gateway: Any) -> Run:
+        boards = self.inventory[host]["boards"]
+        changed = {**boards, "gateway": {**boards["gateway"], "firmware_version": version, **gateway}}
+        return self.pyinfra(self.write_inventory(host, **{host.replace("-", "_"): {"boards": changed}}))
+
+
+@contextmanager
+def gateways(name: str, subnet: str, directory: Path) -> Iterator[Gateways]:
+    """A lab with the three hosts."""
+    boards = (BoardSpec("bmcu"), BoardSpec("gateway", mcu="", kind="esp32", uid=MAC))
+    alone = (BoardSpec("gateway", mcu="", kind="esp32s3", uid=MAC),)
+    hosts = (HostSpec("printer-1", boards), HostSpec("printer-2", boards), HostSpec("desk", alone))
+    with Lab.up(name, hosts, subnet) as lab:
+        for printer in ("printer-1", "printer-2"):
+            lab.host(printer).wait_klippy("ready", 90.0)
+        desk = lab.host("desk")
+        desk.run("sudo systemctl disable --now klipper moonraker", check=True)
+        desk.run("sudo rm /etc/systemd/system/klipper.service && sudo systemctl daemon-reload", check=True)
+        for host in (lab.host("printer-1"), desk):
+            make_virtualenv(host)
+            host.run("sudo sync", check=True)
+        yield Gateways(lab, directory)
+    assert leftovers(lab.layout) == []
+
+
+def status(host: Host) -> dict[str, Any]:
+    """What the simulated gateway says of itself."""
+    found: dict[str, Any] = host.board("gateway").control.status()
+    return found
