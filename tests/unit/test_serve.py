@@ -191,7 +191,9 @@ def test_line_changes_that_arrive_together_keep_their_distance(
     for number, at in enumerate((5000.0, 5000.1, 5000.1, 5000.15)):
         controller.send(type="lines", dtr=True, rts=False, at=at, id=number)
     assert [controller.receive()["id"] for _ in range(4)] == [0, 1, 2, 3]
-    assert [round(b - a, 2) for a, b in itertools.pairwise(times)] == [0.1, 0.0, 0.05]
+    # A busy machine may make them longer, nothing may make them shorter.
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    assert all(gap >= least for gap, least in zip(gaps, (0.099, 0.0, 0.049), strict=True)), gaps
 
 
 def test_discard_input_drops_what_came_before_it(controller: Controller) -> None:
@@ -211,7 +213,7 @@ def test_break_is_held_for_its_time(controller: Controller, monkeypatch: pytest.
     controller.send(type="break", on=True, id=2)
     assert [controller.receive()["id"] for _ in range(2)] == [1, 2]
     assert [active for _, active in changes] == [True, False, True]
-    assert 0.05 <= changes[1][0] - changes[0][0] < 0.07
+    assert changes[1][0] - changes[0][0] >= 0.05
 
 
 @pytest.mark.parametrize(

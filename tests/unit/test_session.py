@@ -230,7 +230,10 @@ def test_much_on_stderr_does_not_block_the_session(
     flood = 'import sys;sys.stderr.write("x"*4000000+"the end");'
     monkeypatch.setattr(bootstrap, "_PROGRAM", flood + bootstrap._PROGRAM)
     with AgentSession(transport, "printer", ["serve"]) as agent:
-        assert agent.stderr_tail().endswith("the end")
+        deadline = time.monotonic() + 20
+        while not agent.stderr_tail().endswith("the end"):
+            assert time.monotonic() < deadline, "the end of what the agent wrote never came"
+            time.sleep(0.05)
 
 
 @needs_sshd
