@@ -9,10 +9,10 @@ Entries = List[Dict[str, Any]]
 
 
 def unsettled(entries: Entries) -> Set[str]:
-    """Return the boards whose flash was touched and not restored since."""
+    """Return the boards whose flash was touched and not restored since; likewise the host code."""
     touched: Set[str] = set()
     for entry in entries:
-        if entry["step"] == "writing":
+        if entry["step"] in ("writing", "checkout"):
             touched.add(str(entry["board"]))
         elif entry["step"] == "restored":
             touched.discard(str(entry["board"]))
@@ -38,9 +38,9 @@ def verified_boards(entries: Entries) -> Set[str]:
     """Return the boards whose last write was verified."""
     verified: Set[str] = set()
     for entry in entries:
-        if entry["step"] == "verified":
+        if entry["step"] in ("verified", "checked-out"):
             verified.add(str(entry["board"]))
-        elif entry["step"] in ("writing", "restoring"):
+        elif entry["step"] in ("writing", "checkout", "restoring"):
             verified.discard(str(entry["board"]))
     return verified
 
@@ -66,6 +66,12 @@ def uids(entries: Entries) -> Dict[str, str]:
 def backed_up(entries: Entries) -> Dict[str, Image]:
     """Return what was read back from boards before they were erased."""
     return {str(entry["board"]): from_json(Image, entry["image"]) for entry in entries if entry["step"] == "backed-up"}
+
+
+def prepared(entries: Entries) -> Dict[str, Any]:
+    """Return what the host code was found to be before it was moved; empty when it was not prepared."""
+    found = [entry for entry in entries if entry["step"] == "prepared"]
+    return found[-1] if found else {}
 
 
 def troubles(entries: Entries) -> List[str]:

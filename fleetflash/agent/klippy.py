@@ -21,13 +21,19 @@ class KlippyError(Exception):
 
 @dataclass
 class Status:
-    """``state``: ready, startup, shutdown or error; ``mcus``: klippy's name of each MCU → what it runs."""
+    """``state``: ready, startup, shutdown or error; ``mcus``: klippy's name of each MCU → what it runs.
+
+    ``version``, ``path``, ``python``: of klippy itself, where its code lies and the interpreter that runs it.
+    """
 
     state: str
     message: str = ""
     print_state: str = ""
     paused: bool = False
     mcus: Dict[str, Firmware] = field(default_factory=dict)
+    version: str = ""
+    path: str = ""
+    python: str = ""
 
     @property
     def prints(self) -> bool:
@@ -85,7 +91,13 @@ def status(path: str, timeout: float = 5.0) -> Status:
     session = _Session(path, timeout)
     try:
         info = session.call("info")
-        result = Status(state=str(info.get("state", "")), message=str(info.get("state_message", "")))
+        result = Status(
+            state=str(info.get("state", "")),
+            message=str(info.get("state_message", "")),
+            version=str(info.get("software_version", "")),
+            path=str(info.get("klipper_path", "")),
+            python=str(info.get("python_path", "")),
+        )
         try:
             names = _mcu_names(session)
             query: Dict[str, Any] = dict.fromkeys(names)

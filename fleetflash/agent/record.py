@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Optional
 from fleetflash.agent.events import EventWriter, path_for
 from fleetflash.agent.history import uids
 from fleetflash.agent.protocols.programmer import Ask, Progress
-from fleetflash.agent.schema import BoardTransaction, Image, LedgerEntry, Transaction
+from fleetflash.agent.schema import HOST_CODE, BoardTransaction, Image, LedgerEntry, Transaction
 from fleetflash.agent.store import Store
 
 COMMITTED, RESTORED, REFUSED, FAILED, NEEDS_ATTENTION = "committed", "restored", "refused", "failed", "needs-attention"
@@ -15,7 +15,7 @@ COMMITTED, RESTORED, REFUSED, FAILED, NEEDS_ATTENTION = "committed", "restored",
 #: What the ledger says of a board from its first erased byte until its next commit or restore.
 UNFINISHED = "unfinished"
 #: Without these in the journal nothing may go on; of all others the work is worth more than the record.
-ESSENTIAL_STEPS = ("begin", "guarded", "backed-up", "writing", "committed")
+ESSENTIAL_STEPS = ("begin", "prepared", "guarded", "backed-up", "checkout", "writing", "committed")
 
 
 class Record:
@@ -29,9 +29,8 @@ class Record:
         self.store = store
         self.journal = store.journal(transaction.id)
         self.events = EventWriter(path_for(transaction.id))
-        self.results: Dict[str, Dict[str, Any]] = {
-            board.name: {"result": "untouched", "detail": ""} for board in transaction.boards
-        }
+        names = [HOST_CODE] * (transaction.host_code is not None) + [board.name for board in transaction.boards]
+        self.results: Dict[str, Dict[str, Any]] = {name: {"result": "untouched", "detail": ""} for name in names}
         self.settling = False
 
     def entries(self) -> List[Dict[str, Any]]:

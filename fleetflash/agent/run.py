@@ -79,6 +79,9 @@ def _start(message: Dict[str, Any], store: Store, archive: bytes, stdin: BinaryI
         for image in ([board.wanted] if board.host_writes else []) + ([board.way_back] if board.way_back else [])
         if disk.sha256_file(store.image(image.sha256)) != image.sha256
     }
+    bundle = transaction.host_code.bundle if transaction.host_code else None
+    if bundle is not None and disk.sha256_file(store.image(bundle.sha256)) != bundle.sha256:
+        wanted.add(bundle.sha256)
     _send(stdout, {"type": "want", "sha256": sorted(wanted)})
     while wanted:
         wanted.discard(_receive_image(store, stdin))

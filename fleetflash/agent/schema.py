@@ -15,6 +15,9 @@ STATE = "/var/lib/fleetflash"
 #: The transient unit under which a transaction runs. Its name is the host's lock.
 UNIT = "fleetflash.service"
 
+#: What Klipper's own code is called among the boards of a transaction; no board can have a name with a blank.
+HOST_CODE = "host code"
+
 #: Where a flash protocol's code runs.
 PLACEMENTS = ("host", "controller")
 
@@ -59,15 +62,28 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class CheckoutProbe:
+    """The git checkout of Klipper's code, and the commit that it shall be at.
+
+    ``path``: ``~`` is the home of the service's user; empty means ``~/klipper``.
+    """
+
+    path: str
+    commit: str
+
+
+@dataclass(frozen=True)
 class SnapshotRequest:
     """Which service and boards to look at.
 
     An empty ``service``: the host has no Klipper. An empty ``socket`` means the place where KIAUH puts klippy's.
+    ``checkout``: ``None`` where nobody wants to know which code klippy runs.
     """
 
     boards: List[Probe]
     service: str = "klipper.service"
     socket: str = ""
+    checkout: Optional[CheckoutProbe] = None
 
 
 @dataclass(frozen=True)
@@ -163,6 +179,28 @@ class ServiceFacts:
 
 
 @dataclass(frozen=True)
+class CheckoutFacts:
+    """Klipper's code on the host: a git checkout, or ``error`` says why it can't be taken for one.
+
+    ``version``: as klippy would report it; ``running``: as klippy does report it, empty when it can't be asked.
+    ``branch``: empty when HEAD is detached. ``dirty``: tracked files that differ from the commit. ``present``: the
+    wanted commit is on the host already. ``python``: the interpreter that klippy runs in.
+    """
+
+    path: str
+    user: str
+    commit: str = ""
+    version: str = ""
+    branch: str = ""
+    remote: str = ""
+    dirty: List[str] = field(default_factory=list)
+    present: bool = False
+    running: str = ""
+    python: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True)
 class TransactionFacts:
     """The newest transaction on the host.
 
@@ -211,6 +249,7 @@ class Snapshot:
     needs_attention: Dict[str, str] = field(default_factory=dict)
     sections: List[McuSection] = field(default_factory=list)
     esptool: str = ""
+    checkout: Optional[CheckoutFacts] = None
 
 
 @dataclass(frozen=True)
@@ -280,12 +319,36 @@ class BoardTransaction:
 
 
 @dataclass(frozen=True)
+class Bundle:
+    """Commits that the host lacks, as git-bundle(1) packs them. ``tag``: names the wanted commit, or is empty."""
+
+    sha256: str
+    size: int
+    tag: str = ""
+
+
+@dataclass(frozen=True)
+class HostCode:
+    """Klipper's own code: the checkout at ``path``, of ``user``, moves from one commit to another.
+
+    ``bundle``: ``None`` when the host has the wanted commit already.
+    """
+
+    path: str
+    user: str
+    python: str
+    former: str
+    wanted: str
+    bundle: Optional[Bundle] = None
+
+
+@dataclass(frozen=True)
 class Transaction:
     """All boards of one Klipper host, written while Klipper is stopped once.
 
     ``service`` is empty where there is no Klipper; ``was_active`` and ``was_ready`` say what it must return to.
     ``policy``: ``exact`` (boards go back together) or ``compatible`` (each stands for itself). ``restore_seconds``: the
-    plan's estimate of a restore.
+    plan's estimate of a restore. ``host_code``: moves and goes back together with the boards; only with ``exact``.
     """
 
     id: str
@@ -298,6 +361,7 @@ class Transaction:
     policy: str
     restore_seconds: float
     ready_seconds: float = 60.0
+    host_code: Optional[HostCode] = None
 
 
 def to_json(value: Any) -> Any:

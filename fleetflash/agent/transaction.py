@@ -1,8 +1,9 @@
 """All boards of one Klipper host, written while Klipper is stopped once, with a way back from every step.
 
-The order never changes: check what the plan saw → raise the guard → look once more whether it prints → stop Klipper →
-per board: bootloader, identity, backup, journal, erase, program, verify, reset → take back what failed → start Klipper
-→ check what really runs → take back what does not → commit. A death anywhere leaves the rest to ``settle``.
+The order never changes: check what the plan saw → prepare the host code, if it moves → raise the guard → look once
+more whether it prints → stop Klipper → move the host code → per board: bootloader, identity, backup, journal, erase,
+program, verify, reset → take back what failed → start Klipper → check what really runs → take back what does not →
+commit. A death anywhere leaves the rest to ``settle``.
 """
 
 import time
@@ -13,11 +14,12 @@ from fleetflash.agent import guard, klippy, preconditions, systemd
 from fleetflash.agent.backups import Backups
 from fleetflash.agent.board import BoardOnPort, OpenPort, Session, differences
 from fleetflash.agent.history import downtime, failures, restored_boards, troubles, unsettled, verified_boards
+from fleetflash.agent.host_code import HOST_CODE_ERRORS, HostCodeMove
 from fleetflash.agent.lease import lend_port
 from fleetflash.agent.lent_tool import LentTool
 from fleetflash.agent.port import Port
 from fleetflash.agent.record import COMMITTED, FAILED, NEEDS_ATTENTION, REFUSED, RESTORED, UNFINISHED, Record
-from fleetflash.agent.schema import BoardTransaction, Image, Transaction, to_json
+from fleetflash.agent.schema import HOST_CODE, BoardTransaction, Image, Transaction, to_json
 from fleetflash.agent.service import KlipperService
 from fleetflash.agent.store import Store
 from fleetflash.agent.tools.process import Tool
@@ -36,7 +38,9 @@ class Runner:
             board.name: BoardOnPort(board, open_port, self._lender(board)) for board in transaction.boards
         }
         self.klipper = KlipperService(transaction, self.record.log)
-        self.way_back = WayBack(self.record, self.boards, self.klipper.stop)
+        code = transaction.host_code
+        self.host_code = None if code is None else HostCodeMove(code, self.record, store)
+        self.way_back = WayBack(self.record, self.boards, self.klipper.stop, self.host_code)
 
     def _lender(self, board: BoardTransaction) -> Optional[Callable[[Port], Tool]]:
         if not board.lends_tool:
@@ -52,11 +56,13 @@ class Runner:
         try:
             preconditions.check_host(self.transaction, self.store)
             preconditions.check_printer(self.transaction)
+            if self.host_code is not None:
+                self.host_code.prepare()
             self.store.reserve.take()
             guard.raise_guard(self.transaction, self.agent)
             self.record.log("guarded")
             preconditions.check_printer(self.transaction)
-        except (preconditions.RefusalError, systemd.SystemdError, OSError) as error:
+        except (preconditions.RefusalError, systemd.SystemdError, *HOST_CODE_ERRORS) as error:
             return self._finish(REFUSED, str(error))
         try:
             return self._carry_out()
@@ -66,7 +72,7 @@ class Runner:
 
     def _carry_out(self) -> str:
         self.klipper.stop()
-        failed = self._write_boards()
+        failed = self._move_host_code() or self._write_boards()
         stuck = self.way_back.take_back(failed)
         wrong = self._start_and_check(unsettled(self.record.entries()) - set(failed), alone=not failed)
         if wrong:
@@ -103,7 +109,7 @@ class Runner:
         if status is not None and status.prints:
             return ""
         interrupted = unsettled(entries)
-        whole = self.transaction.policy == "compatible" or interrupted == set(self.boards)
+        whole = self.transaction.policy == "compatible" or interrupted == set(self.record.results)
         if whole and interrupted and status and self._all_run_what_was_verified(interrupted, status, entries):
             return self._commit(interrupted)
         self.record.log("settling")
@@ -118,6 +124,17 @@ class Runner:
         return self._conclude(failed or {"": "interrupted"}, stuck)
 
     # Writing
+
+    def _move_host_code(self) -> Dict[str, str]:
+        """Move the host code, if it is to; return what went wrong as ``_write_boards`` does."""
+        if self.host_code is None:
+            return {}
+        try:
+            self.host_code.move()
+        except HOST_CODE_ERRORS as error:
+            self.record.log("failed", board=HOST_CODE, error=str(error))
+            return {HOST_CODE: str(error)}
+        return {}
 
     def _write_boards(self) -> Dict[str, str]:
         """Write every board; return name → what went wrong. With policy ``exact`` the first failure ends it."""
@@ -178,13 +195,16 @@ class Runner:
         if not names and any(result["result"] == NEEDS_ATTENTION for result in self.record.results.values()):
             return {}  # a board that is stuck keeps klippy from being ready; nobody needs to wait for that
         self.record.log("checking")
-        boards = [self.boards[name].board for name in sorted(names) if self._checked_by_klippy(self.boards[name].board)]
+        written = [self.boards[name].board for name in sorted(names - {HOST_CODE})]
+        boards = [board for board in written if self._checked_by_klippy(board)]
         try:
             if problem:
                 raise klippy.KlippyError(problem)
             status = klippy.wait_until_ready(self.transaction.socket, self.transaction.ready_seconds)
         except klippy.KlippyError as error:
             self.record.log("not-ready", error=str(error))
+            if HOST_CODE in names:
+                return {HOST_CODE: str(error)}  # whoever's fault it is: all goes back together
             if not boards or (alone and len(boards) == 1):
                 return {board.name: str(error) for board in boards}
             # Whose fault is it? The boards are asked themselves.
@@ -197,6 +217,8 @@ class Runner:
             return failed
         self.record.log("ready")
         failed = {}
+        if self.host_code is not None and HOST_CODE in names and self.host_code.difference(status.version):
+            failed[HOST_CODE] = self.host_code.difference(status.version)
         for board in boards:
             found = status.mcus.get(board.klippy_mcu or "")
             difference = differences(found, board.wanted) if found else f"klippy knows no MCU {board.klippy_mcu!r}"
@@ -218,10 +240,12 @@ class Runner:
         return self.transaction.was_ready and board.klippy_mcu is not None and board.wanted.klipper
 
     def _all_run_what_was_verified(self, names: Set[str], status: klippy.Status, entries: List[Dict[str, Any]]) -> bool:
-        """Whether klippy is ready with the new firmware on every board of ``names``, each verified before the death."""
+        """Whether klippy is ready with what is new on every board of ``names``, each verified before the death."""
         if status.state != "ready" or not names <= verified_boards(entries):
             return False
-        for name in names:
+        if self.host_code is not None and HOST_CODE in names and self.host_code.difference(status.version):
+            return False
+        for name in names - {HOST_CODE}:
             board = self.boards[name].board
             found = status.mcus.get(board.klippy_mcu or "")
             if found is None or differences(found, board.wanted):
@@ -252,9 +276,12 @@ class Runner:
         return self._finish(word, "; ".join(str(result["detail"]) for result in left))
 
     def _enter(self, names: Set[str]) -> None:
-        """Enter boards that run what was wanted into the host's ledger."""
+        """Enter boards that run what was wanted into the host's ledger; the checkout says itself what it is at."""
         for name in sorted(names):
-            self.record.enter(self.boards[name].board, self.boards[name].board.wanted)
+            if name == HOST_CODE:
+                self.store.clear_attention(name)
+            else:
+                self.record.enter(self.boards[name].board, self.boards[name].board.wanted)
             self.record.results[name].update(result="flashed", detail="")
 
     def _finish(self, outcome: str, detail: str) -> str:
@@ -270,5 +297,7 @@ class Runner:
         self.store.reserve.release()
         guard.lower_guard(self.transaction)
         self.record.log("end", outcome=outcome)
+        if self.host_code is not None:
+            self.host_code.finish()
         self.store.prune()
         return outcome

