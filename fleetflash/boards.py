@@ -22,6 +22,8 @@ from fleetflash.agent.protocols.programmer import Capabilities
 #: Stopping Klipper and having it ready again on a Raspberry Pi, in seconds.
 KLIPPER_RESTART_SECONDS = 6.0
 DEFAULT_PROGRAMMER = "wch_isp"
+#: Where Klipper's own code comes from when nobody says so.
+KLIPPER_REPOSITORY = "https://github.com/Klipper3d/klipper.git"
 
 
 #: What each programmer can do; see docs/programmers.md.
@@ -144,10 +146,22 @@ class Board(BaseModel):
 
 
 @dataclass(frozen=True)
+class KlipperCode:
+    """Which code klippy shall be: ``version`` (a tag or commit) of ``repository``, checked out at ``path``.
+
+    ``path``: empty means ``~/klipper`` of the service's user.
+    """
+
+    version: str
+    repository: str
+    path: str = ""
+
+
+@dataclass(frozen=True)
 class KlipperHost:
     """A Klipper host's desired state, or a gateway's, which has no Klipper: an empty ``service``.
 
-    ``errors`` holds boards whose data is malformed: name → what is wrong.
+    ``errors`` holds boards whose data is malformed: name → what is wrong. ``code``: what moves with the boards, if any.
     """
 
     name: str
@@ -156,6 +170,7 @@ class KlipperHost:
     socket: str = ""
     policy: Literal["exact", "compatible"] = "compatible"
     attended: bool = False
+    code: "KlipperCode | None" = None
     errors: tuple[tuple[str, str], ...] = ()
 
 
@@ -198,8 +213,28 @@ def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
         socket=str(data.get("klippy_socket", "")),
         policy=policy,
         attended=_flag("attended", data.get("attended", False)),
+        code=_read_code(data) if policy == "exact" and service else None,
         errors=tuple(errors),
     )
+
+
+def _read_code(data: Mapping[str, Any]) -> KlipperCode | None:
+    version = data.get("klipper_version")
+    if version is None or version == "":
+        return None
+    if not isinstance(version, str):
+        raise BoardDataError(
+            f"klipper_version: expected text, found {version!r:.40}; quote it exactly as it was written: in Python "
+            'klipper_version = "v0.12.0", on the command line --data klipper_version=\'"v0.12.0"\''
+        )
+    if version.startswith("-") or any(character.isspace() for character in version):
+        raise BoardDataError(f"klipper_version: expected a tag or a commit, found {version!r}")
+    repository, path = data.get("klipper_repository", KLIPPER_REPOSITORY), data.get("klipper_path", "") or ""
+    if not isinstance(repository, str) or not repository:
+        raise BoardDataError(f"klipper_repository: expected a URL or a path, found {repository!r}")
+    if not isinstance(path, str) or not (path == "" or path.startswith(("/", "~/"))):
+        raise BoardDataError(f"klipper_path: expected an absolute path or one below ~/, found {path!r}")
+    return KlipperCode(version, repository, path)
 
 
 def _refuse_twins(boards: list[Board], errors: list[tuple[str, str]]) -> list[Board]:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fleetflash.agent.schema import (
+    HOST_CODE,
     BoardFacts,
     BoardTransaction,
     Entry,
     Firmware,
+    HostCode,
     Image,
     ServiceFacts,
     Snapshot,
@@ -23,6 +25,7 @@ from fleetflash.boards import KLIPPER_RESTART_SECONDS, PROGRAMMERS, Board, Klipp
 from fleetflash.firmware.artifact import Artifact, KlipperFacts
 from fleetflash.firmware.chips import Chip, chip, mcu_fits
 from fleetflash.firmware.errors import FirmwareError
+from fleetflash.host_code import MOVE_SECONDS, Verdict, WantedCode, judge
 
 #: Free space that must be left on the host after its images are uploaded, in bytes.
 DISK_RESERVE = 64 * 1024 * 1024
@@ -56,6 +59,7 @@ class BoardPlan:
 
     ``backup``: ``read-back`` when the old firmware can be read, ``known-good only`` when it can't and an image of it is
     registered, ``none`` when neither is so. ``uid`` and ``place`` (a by-path name): by what the board is known.
+    ``code``: this is no board but Klipper's own code, and ``device`` its checkout.
     """
 
     name: str
@@ -73,6 +77,7 @@ class BoardPlan:
     placement: str = "host"
     place: str = ""
     seconds: float | None = None
+    code: WantedCode | None = None
 
 
 @dataclass(frozen=True)
@@ -136,9 +141,14 @@ def plan_host(
     catalogue: Catalogue,
     identity: Identity,
     round_trip: float = 0.02,
+    code: WantedCode | None = None,
 ) -> HostPlan:
-    """Decide for every board of a host. ``round_trip``: seconds between controller and host, for estimates."""
-    plans = [BoardPlan(name, Action.REFUSE, reason) for name, reason in desired.errors]
+    """Decide for every board of a host. ``round_trip``: seconds between controller and host, for estimates.
+
+    ``code``: what Klipper's own code shall be, where it moves with the boards.
+    """
+    plans = [_plan_code(code, observed)] if code else []
+    plans += [BoardPlan(name, Action.REFUSE, reason) for name, reason in desired.errors]
     shared = _boards_on_one_device(desired.boards, observed)
     for board in desired.boards:
         plans.append(_plan_board(board, desired, observed, catalogue, identity, shared, round_trip))
@@ -164,6 +174,36 @@ def printer_state(service: ServiceFacts) -> Printer:
     if service.print_state in ("standby", "complete", "cancelled", "error"):
         return Printer.IDLE
     return Printer.UNKNOWN
+
+
+# Klipper's own code
+
+
+def _plan_code(code: WantedCode, observed: Snapshot) -> BoardPlan:
+    verdict, reason = judge(code, observed.checkout)
+    action = {Verdict.CURRENT: Action.NONE, Verdict.MOVE: Action.FLASH, Verdict.REFUSE: Action.REFUSE}[verdict]
+    if attention := observed.needs_attention.get(HOST_CODE):
+        reason = f"needs attention since an earlier run: {attention}. Put it right, then: fleetflash board clear"
+        action = Action.REFUSE
+    found = observed.checkout
+    return BoardPlan(
+        HOST_CODE,
+        action,
+        reason,
+        device=found.path if found else "",
+        running=Firmware("checkout", found.version if found else ""),
+        seconds=MOVE_SECONDS,
+        code=code,
+    )
+
+
+def _host_code(plans: Sequence[BoardPlan], observed: Snapshot) -> HostCode | None:
+    """Return what the transaction has to move, without the commits that the host lacks."""
+    found = observed.checkout
+    moved = [plan.code for plan in plans if plan.code]
+    if not moved or found is None:
+        return None
+    return HostCode(found.path, found.user, found.python, found.commit, moved[0].commit)
 
 
 # One board
@@ -453,7 +493,8 @@ def _apply_policy(desired: KlipperHost, plans: list[BoardPlan]) -> list[BoardPla
     if desired.policy != "exact" or not held_back:
         return plans
     first = held_back[0]
-    reason = f"policy exact: its neighbour {first.name} can't be flashed"
+    what = "the host code can't be moved" if first.code else f"its neighbour {first.name} can't be flashed"
+    reason = f"policy exact: {what}"
     return [
         dataclasses.replace(plan, action=first.action, reason=reason) if plan.action is Action.FLASH else plan
         for plan in plans
@@ -480,13 +521,14 @@ def _with_transaction(
     transaction = Transaction(
         id=identity.transaction,
         controller=identity.controller,
-        boards=[_board_transaction(plan, by_path.get(plan.device, "")) for plan in flashes],
+        boards=[_board_transaction(plan, by_path.get(plan.device, "")) for plan in flashes if plan.code is None],
         service=service.unit,
         socket=service.socket,
         was_active=was_active,
         was_ready=service.klippy == "ready",
         policy=desired.policy,
         restore_seconds=round(writing + by_hand + KLIPPER_RESTART_SECONDS, 1),
+        host_code=_host_code(flashes, observed),
     )
     artifacts = {}
     for plan in flashes:

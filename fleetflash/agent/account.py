@@ -26,6 +26,11 @@ class Account:
         except KeyError as error:
             raise AccountError(f"user {name} is not on this host") from error
 
+    @classmethod
+    def own(cls) -> "Account":
+        """The account of this very process."""
+        return cls(pwd.getpwuid(os.geteuid()).pw_name)
+
     @property
     def home(self) -> str:
         return self.entry.pw_dir

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from fleetflash.agent import connections, devices, guard, klippy, systemd
+from fleetflash.agent import checkout_facts, connections, devices, guard, klippy, systemd
 from fleetflash.agent.connections import CONNECTIONS
 from fleetflash.agent.port import Port, PortAbsentError, PortError
 from fleetflash.agent.ports import SerialPort, holders
@@ -69,6 +69,7 @@ def take(request: SnapshotRequest, store: Store) -> Snapshot:
         needs_attention=store.attention(),
         sections=sections,
         esptool=_why_no_esptool() if any(not probe.klipper for probe in request.boards) else "",
+        checkout=checkout_facts.look(request.checkout, service, status) if request.checkout and service.unit else None,
     )
 
 

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from fleetflash.boards import BoardDataError, read_host
+from fleetflash.facts.host_code import compared, wanted_code
 from fleetflash.facts.snapshot import snapshot
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
@@ -20,7 +21,10 @@ def decide(host: Any) -> HostPlan:
         desired = read_host(host.name, host.data.dict())
         store = Store()
         catalogue = Catalogue(store.find(), store.resolve)
-        return plan_host(desired, snapshot(transport(host), desired), catalogue, _identity())
+        code = wanted_code(desired.code) if desired.code else None
+        observed = snapshot(transport(host), desired, code.commit if code else "")
+        code = compared(code, observed.checkout) if code else None
+        return plan_host(desired, observed, catalogue, _identity(), code=code)
     except BoardDataError as error:
         return unusable(host.name, str(error))
     except FirmwareError as error:

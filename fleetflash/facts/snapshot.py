@@ -6,7 +6,7 @@ default is a disaster. Here a host that can't be asked is an answer of its own.
 
 from typing import TYPE_CHECKING
 
-from fleetflash.agent.schema import Probe, SchemaError, Snapshot, SnapshotRequest, from_json, to_json
+from fleetflash.agent.schema import CheckoutProbe, Probe, SchemaError, Snapshot, SnapshotRequest, from_json, to_json
 from fleetflash.boards import PROGRAMMERS, KlipperHost
 from fleetflash.link.errors import LinkError
 from fleetflash.link.session import AgentSession
@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 SNAPSHOT_SECONDS = 60.0
 
 
-def snapshot(transport: "paramiko.Transport", desired: KlipperHost) -> Snapshot:
-    """Look at a host and the boards that it should have; raises ``LinkError`` when it can't be asked."""
+def snapshot(transport: "paramiko.Transport", desired: KlipperHost, commit: str = "") -> Snapshot:
+    """Look at a host and the boards that it should have; raises ``LinkError`` when it can't be asked.
+
+    ``commit``: where Klipper's own code shall be, if that moves with the boards.
+    """
     probes = []
     for board in desired.boards:
         can = PROGRAMMERS[board.programmer]
         asked = (board.name, board.port, board.klippy_mcu, board.baud)
         probes.append(Probe(*asked, can.quiet, can.moves, can.klipper, can.connection))
-    return take(transport, desired.name, SnapshotRequest(probes, desired.service, desired.socket))
+    checkout = CheckoutProbe(desired.code.path, commit) if desired.code else None
+    return take(transport, desired.name, SnapshotRequest(probes, desired.service, desired.socket, checkout))
 
 
 def take(transport: "paramiko.Transport", host: str, request: SnapshotRequest) -> Snapshot:

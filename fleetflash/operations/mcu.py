@@ -1,5 +1,7 @@
 """What shall be: the boards of a Klipper host run their pinned firmware."""
 
+import dataclasses
+import hashlib
 import time
 from collections.abc import Generator
 from typing import Any
@@ -9,7 +11,10 @@ from pyinfra import host, logger
 from pyinfra.api import FunctionCommand, operation
 from pyinfra.api.exceptions import ConnectError
 
+from fleetflash.agent.schema import Bundle, Transaction
 from fleetflash.boards import GROUPS, read_duration
+from fleetflash.build.bundle import make_bundle
+from fleetflash.build.errors import BuildError
 from fleetflash.facts.decision import decide, transport
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
@@ -35,8 +40,8 @@ def firmware(canaries: bool = False) -> Generator[FunctionCommand, None, None]:
     + canaries: only the hosts that go first (``canary`` in the data says how many); without, all others
 
     Reads ``boards``, ``firmware``, ``firmware_version``, ``policy``, ``attended``, ``klipper_service``,
-    ``klippy_socket``, ``canary``, ``max_failed_percent`` and ``wait_idle`` from the host's data. Changes nothing when
-    every board already runs what it must.
+    ``klippy_socket``, ``klipper_version``, ``klipper_repository``, ``klipper_path``, ``canary``, ``max_failed_percent``
+    and ``wait_idle`` from the host's data. Changes nothing when every board already runs what it must.
 
     **Example:**
 
@@ -112,16 +117,19 @@ def _run(host: Any, plan: HostPlan, progress: Progress) -> dict[str, Any]:
     assert transaction is not None
     store = Store()
 
+    bundled: dict[str, bytes] = {}
+
     def read_image(sha256: str) -> bytes:
-        return store.read_image(plan.artifacts[sha256])
+        return bundled[sha256] if sha256 in bundled else store.read_image(plan.artifacts[sha256])
 
     try:
+        transaction = _with_commits(transaction, plan, bundled)
         with AgentSession(transport(host), host.name, ["run"], sudo=True) as session:
             client = TransactionClient(session, host.name, progress.event)
             client.start(transaction, read_image)
             report.current(host.state).add_transaction(plan)
             outcome = client.follow(transaction, read_image)
-    except (TransactionRefusedError, SudoError, PythonError, FirmwareError) as error:
+    except (TransactionRefusedError, SudoError, PythonError, FirmwareError, BuildError) as error:
         logger.error(f"{host.print_prefix}{error}")
         return {"outcome": "refused", "detail": str(error), "boards": {}}
     except LinkError as error:
@@ -130,6 +138,17 @@ def _run(host: Any, plan: HostPlan, progress: Progress) -> dict[str, Any]:
         outcome = _follow_to_end(host, transaction.id, progress)
     progress.outcome("transaction", outcome)
     return outcome
+
+
+def _with_commits(transaction: Transaction, plan: HostPlan, bundled: dict[str, bytes]) -> Transaction:
+    """Return the transaction with the commits that the host lacks, which go into ``bundled`` by their sha256."""
+    code, checkout = transaction.host_code, next((board.code for board in plan.boards if board.code), None)
+    if code is None or checkout is None or checkout.present:
+        return transaction
+    data, tag = make_bundle(checkout.mirror, code.wanted, code.former)
+    bundle = Bundle(hashlib.sha256(data).hexdigest(), len(data), tag)
+    bundled[bundle.sha256] = data
+    return dataclasses.replace(transaction, host_code=dataclasses.replace(code, bundle=bundle))
 
 
 def _follow_to_end(host: Any, transaction_id: str, progress: Progress) -> dict[str, Any]:

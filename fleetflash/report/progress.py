@@ -19,6 +19,7 @@ os.environ.setdefault("PYINFRA_PROGRESS", "off")
 STEPS = {
     "guarded": "guard raised: Klipper comes back whatever happens",
     "stopping": "stopping Klipper",
+    "checkout": "moving Klipper's own code",
     "entering": "{board}: entering its bootloader",
     "writing": "{board}: writing",
     "verified": "{board}: verified",
@@ -128,6 +129,8 @@ class Progress:
 
     def plan(self, plan: HostPlan) -> None:
         for board in plan.boards:
+            if board.action is Action.FLASH and board.code is not None:
+                say(self.host, f"{board.name}: {board.running.version} → {board.code.version}")
             if board.action is not Action.FLASH or board.wanted is None:
                 continue
             back = f"{board.way_back.version} ({board.way_back_kind})" if board.way_back else "none, accepted"

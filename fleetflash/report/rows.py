@@ -41,7 +41,7 @@ def _with_outcome(row: Row, board: BoardPlan, outcome: dict[str, Any]) -> Row:
     if word == "untouched":
         word = "refused" if outcome.get("outcome") == "refused" else "failed"
         detail = detail or str(outcome.get("detail", "")) or "not reached"
-    former = board.way_back.version if board.way_back else ""
+    former = row.running if board.code else board.way_back.version if board.way_back else ""
     known = {"flashed": row.wanted, "restored": former, "needs-attention": "unknown"}
     running = "unknown" if outcome.get("outcome") == "unknown" else known.get(word, row.running)
     return dataclasses.replace(
@@ -59,16 +59,16 @@ def _row(plan: HostPlan, board: BoardPlan) -> Row:
     if board.way_back is not None:
         way_back = f"{board.way_back.version} ({board.way_back_kind})"
     elif board.action is Action.FLASH:
-        way_back = "none (accepted)"
+        way_back = f"{board.running.version} (checkout)" if board.code else "none (accepted)"
     flashing = board.action is Action.FLASH
     return Row(
         host=plan.host,
         board=board.name,
         port=board.device or (board.board.port if board.board else ""),
         chip=board.board.chip if board.board else "",
-        running=board.running.version or ("unknown" if board.board else ""),
-        wanted=board.wanted.version if board.wanted else str(board.board.firmware_version if board.board else ""),
-        image=board.wanted.image_sha256[:12] if board.wanted else "",
+        running=board.running.version or ("unknown" if board.board or board.code else ""),
+        wanted=_wanted(board),
+        image=board.wanted.image_sha256[:12] if board.wanted else board.code.commit[:12] if board.code else "",
         way_back=way_back,
         seconds=board.seconds if flashing else None,
         downtime=plan.downtime if flashing else None,
@@ -78,3 +78,11 @@ def _row(plan: HostPlan, board: BoardPlan) -> Row:
         uid=board.uid,
         place=board.place,
     )
+
+
+def _wanted(board: BoardPlan) -> str:
+    if board.code is not None:
+        return board.code.version
+    if board.wanted is not None:
+        return board.wanted.version
+    return str(board.board.firmware_version if board.board else "")

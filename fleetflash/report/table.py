@@ -32,6 +32,8 @@ _OUTCOMES: dict[str, tuple[str, str]] = {
 _REASONS = {"none": "current", "refuse": "refused", "defer": "deferred"}
 
 _NO_BOARD = "-"
+# Klipper's own code: a row, and no board.
+_HOST_CODE = "host code"
 _NUMBERS = ("seconds", "downtime")
 _PLAN = {
     "host": "HOST",
@@ -103,11 +105,10 @@ def print_outcomes(rows: Sequence[Row], file: TextIO) -> None:
 
 def totals(rows: Sequence[Row]) -> str:
     """Return e.g. ``8 boards: 6 flashed, 1 already current, 1 refused · Klipper down 14.2 s at most``."""
-    boards = [row for row in rows if row.board != _NO_BOARD]
-    counted = _count(boards)
-    text = _number(len(boards), "board")
-    if counted:
-        text += ": " + ", ".join(f"{count} {_words(outcome)}" for outcome, count in counted.items())
+    boards = [row for row in rows if row.board not in (_NO_BOARD, _HOST_CODE)]
+    text = _number(len(boards), "board") + _counted(boards)
+    if code := [row for row in rows if row.board == _HOST_CODE]:
+        text += f" · host code{_counted(code)}"
     if hosts := len({row.host for row in rows if row.board == _NO_BOARD}):
         text += f" · {_number(hosts, 'host')} offline"
     downtimes = [row.downtime for row in rows if row.downtime is not None]
@@ -174,6 +175,11 @@ def _cell(row: Row, field: str) -> str:
 def _reason(row: Row) -> str:
     who = row.host if row.board == _NO_BOARD else f"{row.host}/{row.board}"
     return f"{plain(who)}: {plain(_REASONS.get(row.outcome, row.outcome))}: {plain(row.detail)}"
+
+
+def _counted(rows: Sequence[Row]) -> str:
+    counts = ", ".join(f"{count} {_words(outcome)}" for outcome, count in _count(rows).items())
+    return f": {counts}" if counts else ""
 
 
 def _count(rows: Sequence[Row]) -> dict[str, int]:

@@ -42,6 +42,7 @@ def test_plan_does_no_io() -> None:
         "fleetflash.boards",
         "fleetflash.firmware.artifact",
         "fleetflash.firmware.chips",
+        "fleetflash.host_code",
     )
     assert names <= {*allowed, "fleetflash.firmware.errors", "dataclasses", "enum", "collections.abc"}
 

@@ -1,0 +1,44 @@
+"""Commits on their way to a host that has no internet: a bundle of what it lacks (git-bundle(1))."""
+
+import tempfile
+from pathlib import Path
+
+from fleetflash.build.errors import SourceError
+from fleetflash.build.git import git
+from fleetflash.build.lock import held
+
+#: The name that a commit has in its bundle, which can't carry a commit without one.
+REF = "refs/fleetflash/{}"
+
+
+def make_bundle(mirror: Path, commit: str, had: str) -> tuple[bytes, str]:
+    """Return a bundle of ``commit`` and the tag that names it, for a host that has ``had``; the tag may be empty.
+
+    Raises ``SourceError``.
+    """
+    name = REF.format(commit)
+    with held(mirror.with_suffix(".lock")):
+        git(mirror, "update-ref", name, commit)
+    tag = _tag(mirror, commit)
+    names = [name, *([f"refs/tags/{tag}"] if tag else [])]
+    # A host that has a later commit without this one has no whole history: it gets everything.
+    without = [] if _is_ancestor(mirror, commit, had) else [f"^{had}"]
+    with tempfile.TemporaryDirectory(prefix="fleetflash-") as directory:
+        path = Path(directory) / "commits"
+        git(mirror, "bundle", "create", "--quiet", str(path), *names, *without)
+        return path.read_bytes(), tag
+
+
+def _tag(mirror: Path, commit: str) -> str:
+    try:
+        return git(mirror, "describe", "--tags", "--abbrev=0", commit)
+    except SourceError:
+        return ""
+
+
+def _is_ancestor(mirror: Path, commit: str, of: str) -> bool:
+    try:
+        git(mirror, "merge-base", "--is-ancestor", commit, of)
+    except SourceError:
+        return False
+    return True

@@ -1,0 +1,38 @@
+"""What Klipper's own code shall be: the pinned commit, looked up in the controller's mirror of the repository."""
+
+import dataclasses
+
+from fleetflash.agent.schema import CheckoutFacts
+from fleetflash.boards import KlipperCode
+from fleetflash.build.errors import BuildError
+from fleetflash.build.location import default_cache
+from fleetflash.build.source import Sources
+from fleetflash.host_code import WantedCode
+
+
+def wanted_code(code: KlipperCode) -> WantedCode:
+    """Return the commit of a pin; why it can't be had is an answer, too."""
+    try:
+        revision = _sources().resolve(code.repository, code.version)
+    except BuildError as error:
+        return WantedCode(code.repository, problem=f"klipper_version: {error}")
+    return WantedCode(code.repository, revision.commit, revision.version, revision.mirror)
+
+
+def compared(wanted: WantedCode, found: CheckoutFacts | None) -> WantedCode:
+    """Return ``wanted`` with what the host has of it, and whether the repository has the commit that the host is at."""
+    if wanted.problem or found is None or not found.commit:
+        return wanted
+    wanted = dataclasses.replace(wanted, present=found.present)
+    if found.commit == wanted.commit:
+        return wanted
+    try:
+        _sources().resolve(wanted.repository, found.commit)
+    except BuildError:
+        return dataclasses.replace(wanted, foreign=True)
+    return wanted
+
+
+def _sources() -> Sources:
+    cache = default_cache()
+    return Sources(cache / "mirrors", cache / "work")
