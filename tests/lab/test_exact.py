@@ -1,0 +1,186 @@
+"""Policy exact with a pinned Klipper: host code, its C helper and all boards are of one version, whatever happens.
+
+klippy runs from a git checkout; the wanted commit is only in the controller's repository, and its helper must be built.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from fleetflash.lab.host import Host
+from tests.lab.fleet import FACTORY, WANTED, Fleet, journal, mcu_version, outcome, strike, wait_outcome, wait_settled
+from tests.lab.klipper_source import (
+    CHECKOUT,
+    V1,
+    V2,
+    Source,
+    back_to_v1,
+    code_version,
+    install,
+    make_source,
+    problem_of_code,
+)
+
+pytestmark = pytest.mark.lab
+
+PRINTERS = ("printer-2", "printer-5")
+#: Checks the commit out, says so, and never comes back.
+STUCK_GIT = """\
+#!/bin/sh
+/usr/bin/git "$@" || exit
+case "$*" in *--no-overwrite-ignore*) touch /tmp/checked-out; sleep 600;; esac
+"""
+
+
+@pytest.fixture(scope="module")
+def source(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Source:
+    return make_source(Path(fleet.lab.hosts[0].lab.base), tmp_path_factory.mktemp("klipper"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FLEETFLASH_BUILD_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def old(fleet: Fleet, source: Source) -> None:
+    """Both printers run v1 and the factory's firmware."""
+
+    def reset(name: str) -> None:
+        host = fleet.lab.host(name)
+        if host.phase == "off":
+            host.start()
+        install(source, host)
+        back_to_v1(host)
+        fleet.reset(host)
+
+    with ThreadPoolExecutor(len(PRINTERS)) as pool:
+        list(pool.map(reset, PRINTERS))
+
+
+def exact(fleet: Fleet, source: Source, *names: str) -> Path:
+    data = {"policy": "exact", "klipper_version": V2, "klipper_repository": str(source.repository)}
+    return fleet.write_inventory(*names, **{name.replace("-", "_"): data for name in names})
+
+
+def problem(host: Host, code: str, firmware: str) -> str:
+    """Say what is wrong with a printer that must run these versions, all of them."""
+    host.wait_klippy("ready", 90.0)
+    versions = [mcu_version(host, board.spec.mcu) for board in host.boards]
+    if versions != [firmware] * len(host.boards):
+        return f"boards run {versions}"
+    left = host.run("ls /run/fleetflash/busy /etc/systemd/system/*fleetflash* /run/systemd/system/*.d/*fleet*").stdout
+    return problem_of_code(host, code) or (f"left behind: {left}" if left else "")
+
+
+def test_code_and_boards_move_together_and_a_second_run_changes_nothing(fleet: Fleet, source: Source) -> None:
+    hosts = [fleet.lab.host(name) for name in PRINTERS]
+    inventory = exact(fleet, source, *PRINTERS)
+    plan = fleet.plan(inventory)
+    assert plan.code == 2
+    assert plan.line("printer-2", "host code", CHECKOUT, "v1-0-g", "v2-0-g", "flash")
+    run = fleet.pyinfra(inventory)
+    assert run.code == 0, run.output
+    assert "4 boards: 4 flashed · host code: 2 flashed · Klipper down" in run.output
+    assert [problem(host, V2, WANTED) for host in hosts] == ["", ""]
+    steps = [entry["step"] for entry in journal(hosts[0])]
+    assert steps.count("stopping") == 1 and steps.index("prepared") < steps.index("stopping")
+    pids = [host.run("systemctl show -P MainPID klipper", check=True).stdout for host in hosts]
+    again = fleet.pyinfra(inventory)
+    assert again.code == 0
+    assert "4 boards: 4 already current · host code: 2 already current" in again.output
+    assert pids == [host.run("systemctl show -P MainPID klipper", check=True).stdout for host in hosts]
+
+
+def test_code_and_boards_are_back_when_one_board_fails(fleet: Fleet, source: Source) -> None:
+    host = fleet.lab.host("printer-2")
+    host.board("bmcu-b").control.ask("fault", kind="wrong_status", command="program", byte=15000, count=1)
+    run = fleet.pyinfra(exact(fleet, source, host.name))
+    assert run.code == 1
+    assert run.line("printer-2", "host code", "v1-0-g", "restored")
+    assert problem(host, V1, FACTORY) == ""
+
+
+def test_changes_that_nobody_has_committed_refuse_everything_before_anything_stops(
+    fleet: Fleet, source: Source
+) -> None:
+    host = fleet.lab.host("printer-2")
+    host.run(f"echo '# mine' >>{CHECKOUT}/klippy/mcu.py", check=True)
+    pid = host.run("systemctl show -P MainPID klipper", check=True).stdout
+    run = fleet.pyinfra(exact(fleet, source, host.name))
+    assert run.code == 3
+    assert run.line("printer-2/host code: refused:", "uncommitted changes (klippy/mcu.py)")
+    assert run.line("printer-2/bmcu-a: refused:", "policy exact: the host code can't be moved")
+    assert host.run(f"tail -n 1 {CHECKOUT}/klippy/mcu.py").stdout == "# mine\n"
+    assert host.run("systemctl show -P MainPID klipper", check=True).stdout == pid
+
+
+def died(fleet: Fleet, source: Source, name: str, death: Callable[[Host], None]) -> str:
+    """Run until ``death`` has come over the host, settle, and say what is wrong; a next run must bring all forward."""
+    host = fleet.lab.host(name)
+    run = fleet.start_pyinfra(exact(fleet, source, name))
+    death(host)
+    run.kill()
+    run.wait()
+    if host.phase == "off":
+        host.start()
+        wait_outcome(host)
+    wait_settled(host)
+    if outcome(host)["outcome"] != "restored":
+        return f"{name}: outcome {outcome(host)}"
+    return problem(host, V1, FACTORY)
+
+
+def both_died(fleet: Fleet, source: Source, *deaths: Callable[[Host], None]) -> list[str]:
+    """One death for each printer, side by side."""
+    with ThreadPoolExecutor(len(PRINTERS)) as pool:
+        return list(pool.map(lambda name, death: died(fleet, source, name, death), PRINTERS, deaths))
+
+
+def kill_agent(host: Host) -> None:
+    host.run("sudo systemctl kill -s KILL fleetflash.service", check=True)
+
+
+def test_all_is_old_when_agent_or_power_go_between_the_code_and_the_first_board(fleet: Fleet, source: Source) -> None:
+    def agent(host: Host) -> None:
+        strike(host, "bmcu-a", "identify", 0, lambda: kill_agent(host))
+
+    def power(host: Host) -> None:
+        strike(host, "bmcu-a", "identify", 0, lambda: host.crash(keep_boards=True))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda job: died(fleet, source, *job), zip(PRINTERS, (agent, power), strict=True))) == [
+            "",
+            "",
+        ]
+
+
+def test_all_is_old_when_agent_or_power_go_in_the_middle_of_the_second_board(fleet: Fleet, source: Source) -> None:
+    def agent(host: Host) -> None:
+        strike(host, "bmcu-b", "program", 15000, lambda: kill_agent(host))
+
+    def power(host: Host) -> None:
+        strike(host, "bmcu-b", "program", 15000, lambda: host.crash(keep_boards=True))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(lambda job: died(fleet, source, *job), zip(PRINTERS, (power, agent), strict=True))) == [
+            "",
+            "",
+        ]
+
+
+def test_all_is_old_when_the_agent_is_killed_while_git_checks_out(fleet: Fleet, source: Source) -> None:
+    def during_checkout(host: Host) -> None:
+        host.run("for n in $(seq 300); do test -e /tmp/checked-out && exit; sleep 0.1; done; exit 1", check=True)
+        kill_agent(host)
+
+    host = fleet.lab.host("printer-2")
+    host.run(
+        "rm -f /tmp/checked-out; sudo tee /usr/local/bin/git && sudo chmod 755 /usr/local/bin/git", stdin=STUCK_GIT
+    )
+    assert died(fleet, source, host.name, during_checkout) == ""
+    assert code_version(host).startswith(V1)
