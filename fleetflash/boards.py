@@ -219,9 +219,17 @@ def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
 
 
 def _read_code(data: Mapping[str, Any]) -> KlipperCode | None:
+    provisioned = data.get("klipper")
+    described: Mapping[str, Any] = provisioned if isinstance(provisioned, Mapping) else {}
     version = data.get("klipper_version")
     if version is None or version == "":
+        version = described.get("ref")
+    if version is None:
         return None
+    if described.get("ref", version) != version:
+        raise BoardDataError(
+            f"klipper_version is {version!r}, but klipper['ref'] is {described['ref']!r}; take one of them away"
+        )
     if not isinstance(version, str):
         raise BoardDataError(
             f"klipper_version: expected text, found {version!r:.40}; quote it exactly as it was written: in Python "
@@ -229,7 +237,8 @@ def _read_code(data: Mapping[str, Any]) -> KlipperCode | None:
         )
     if version.startswith("-") or any(character.isspace() for character in version):
         raise BoardDataError(f"klipper_version: expected a tag or a commit, found {version!r}")
-    repository, path = data.get("klipper_repository", KLIPPER_REPOSITORY), data.get("klipper_path", "") or ""
+    repository = data.get("klipper_repository") or described.get("repository", KLIPPER_REPOSITORY)
+    path = data.get("klipper_path", "") or ""
     if not isinstance(repository, str) or not repository:
         raise BoardDataError(f"klipper_repository: expected a URL or a path, found {repository!r}")
     if not isinstance(path, str) or not (path == "" or path.startswith(("/", "~/"))):

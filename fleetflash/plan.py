@@ -147,7 +147,7 @@ def plan_host(
 
     ``code``: what Klipper's own code shall be, where it moves with the boards.
     """
-    plans = [_plan_code(code, observed)] if code else []
+    plans = [_plan_code(code, desired, observed)] if code else []
     plans += [BoardPlan(name, Action.REFUSE, reason) for name, reason in desired.errors]
     shared = _boards_on_one_device(desired.boards, observed)
     for board in desired.boards:
@@ -179,12 +179,15 @@ def printer_state(service: ServiceFacts) -> Printer:
 # Klipper's own code
 
 
-def _plan_code(code: WantedCode, observed: Snapshot) -> BoardPlan:
+def _plan_code(code: WantedCode, desired: KlipperHost, observed: Snapshot) -> BoardPlan:
     verdict, reason = judge(code, observed.checkout)
     action = {Verdict.CURRENT: Action.NONE, Verdict.MOVE: Action.FLASH, Verdict.REFUSE: Action.REFUSE}[verdict]
     if attention := observed.needs_attention.get(HOST_CODE):
-        reason = f"needs attention since an earlier run: {attention}. Put it right, then: fleetflash board clear"
         action = Action.REFUSE
+        reason = (
+            f"needs attention since an earlier run: {attention}. Put it right, then: "
+            f"fleetflash board clear INVENTORY {desired.name} '{HOST_CODE}'"
+        )
     found = observed.checkout
     return BoardPlan(
         HOST_CODE,

@@ -4,11 +4,12 @@ What it takes to bring it back lies in the journal (step ``prepared``) and in th
 the disk before Klipper is stopped.
 """
 
+import shutil
 import sys
 import time
 from pathlib import Path
 
-from fleetflash.agent import disk
+from fleetflash.agent import disk, klippers
 from fleetflash.agent.account import Account, AccountError
 from fleetflash.agent.checkout import ASIDE, Checkout, CheckoutError
 from fleetflash.agent.chelper import CURRENT, SOURCES, CHelper, HelperError
@@ -17,6 +18,8 @@ from fleetflash.agent.record import Record
 from fleetflash.agent.schema import HOST_CODE, HostCode
 from fleetflash.agent.store import Store, StoreError
 
+#: What must be free on the checkout's file system: the code twice over, and its objects.
+SPARE_BYTES = 128 << 20
 #: What can be wrong with the host's code.
 HOST_CODE_ERRORS = (AccountError, CheckoutError, HelperError, StoreError, OSError)
 
@@ -33,6 +36,8 @@ class HostCodeMove:
         """Bring all that the move and its way back need to the host; nothing that klippy uses is touched."""
         checkout = self._checkout()
         self._check_unchanged(checkout)
+        self._check_room()
+        self._check_alone(checkout)
         if self.code.bundle is not None:
             self.store.read_image(self.code.bundle.sha256)
             checkout.fetch(self.store.image(self.code.bundle.sha256), self.code.bundle.tag)
@@ -123,6 +128,19 @@ class HostCodeMove:
         if state.dirty:
             raise CheckoutError(
                 f"{self.code.path} has uncommitted changes by now ({state.dirty[0]}); nothing was moved"
+            )
+
+    def _check_room(self) -> None:
+        free = shutil.disk_usage(self.code.path).free
+        if free < SPARE_BYTES:
+            needed = f"{SPARE_BYTES >> 20} MiB needed"
+            raise CheckoutError(f"{self.code.path}: only {free >> 20} MiB free, {needed}; make room")
+
+    def _check_alone(self, checkout: Checkout) -> None:
+        if others := klippers.others(checkout.path, self.record.transaction.service):
+            raise CheckoutError(
+                f"{checkout.path}: process {others[0]}, another Klipper, runs from it, too; give each its own checkout "
+                "(klipper_path), or take policy compatible"
             )
 
     def _fresh_helper(self, checkout: Checkout, directory: Path) -> CHelper:

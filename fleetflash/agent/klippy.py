@@ -145,6 +145,18 @@ def _section_port(options: Dict[str, Any]) -> str:
     return str(options.get("serial") or "")
 
 
+def wait_until_answers(path: str, timeout: float) -> Status:
+    """Return klippy's status, whatever it is; raises ``KlippyError`` when it says nothing in time (seconds)."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return status(path, timeout=max(0.1, min(5.0, deadline - time.monotonic())))
+        except KlippyError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
+
+
 def wait_until_ready(path: str, timeout: float) -> Status:
     """Return klippy's status once it is ``ready``.
 

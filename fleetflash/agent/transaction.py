@@ -191,7 +191,7 @@ class Runner:
         """
         problem = self.klipper.start()
         if not self.transaction.was_ready:
-            return {}
+            return self._check_host_code() if HOST_CODE in names and self.transaction.was_active else {}
         if not names and any(result["result"] == NEEDS_ATTENTION for result in self.record.results.values()):
             return {}  # a board that is stuck keeps klippy from being ready; nobody needs to wait for that
         self.record.log("checking")
@@ -225,6 +225,16 @@ class Runner:
             if difference:
                 failed[board.name] = f"{board.name} on {board.port}: {difference}"
         return failed
+
+    def _check_host_code(self) -> Dict[str, str]:
+        """Ask a klippy that was not ready before, and need not be now, at least which version it is."""
+        assert self.host_code is not None
+        try:
+            status = klippy.wait_until_answers(self.transaction.socket, self.transaction.ready_seconds)
+        except klippy.KlippyError as error:
+            return {HOST_CODE: str(error)}
+        difference = self.host_code.difference(status.version)
+        return {HOST_CODE: difference} if difference else {}
 
     def _ask_boards(self, names: Set[str]) -> Dict[str, str]:
         """Ask boards on their ports what they run; return name → what is wrong. Klipper must be stopped."""

@@ -53,10 +53,10 @@ def make_source(root: Path, directory: Path) -> Source:
     return Source(repository, helper, bundle)
 
 
-def install(source: Source, host: Host) -> None:
-    """Make a checkout of v1 out of a host's Klipper, once; klippy's files stay as they are."""
+def install(source: Source, host: Host) -> bool:
+    """Make a checkout of v1 out of a host's Klipper; klippy's files stay as they are. False when it is one already."""
     if host.run(f"test -e {CHECKOUT}/.git").returncode == 0:
-        return
+        return False
     put(host, source.bundle, "/home/pi/v1.bundle")
     put(host, source.helper, "/home/pi/helper-v2.so")
     git = f"git -C {CHECKOUT}"
@@ -67,13 +67,14 @@ def install(source: Source, host: Host) -> None:
         check=True,
     )
     host.run("sudo tee /usr/local/bin/gcc >/dev/null && sudo chmod 755 /usr/local/bin/gcc", stdin=_COMPILER, check=True)
+    return True
 
 
 def back_to_v1(host: Host) -> None:
     """Check v1 out, with its helper, as a person would."""
     helper = f"{CHECKOUT}/klippy/chelper/c_helper.so"
     host.run(
-        f"set -e; sudo rm -f /usr/local/bin/git; cd {CHECKOUT}; rm -f .git/*.lock; git checkout -q -f main; "
+        f"set -e; cd {CHECKOUT}; rm -f .git/*.lock; git checkout -q -f main; "
         f"cp ~/helper-v1.so {helper}; touch {helper}",
         check=True,
     )

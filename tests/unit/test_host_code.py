@@ -12,7 +12,7 @@ import pytest
 from klipper_checkout import USER, V1, V2, Repository, make_checkout
 from transaction_host import NEW, OLD, Death, FakeHost, make_host
 
-from fleetflash.agent import disk
+from fleetflash.agent import disk, host_code
 from fleetflash.agent.account import Account
 from fleetflash.agent.checkout import Checkout
 from fleetflash.agent.protocols.errors import VerifyError
@@ -216,6 +216,43 @@ def test_nothing_of_the_checkout_becomes_roots(printer: Printer) -> None:
         ["find", printer.code.path, "!", "-user", "nobody"], check=True, capture_output=True, text=True
     )
     assert found.stdout == ""
+
+
+def test_checkout_that_another_klipper_runs_from_is_refused(printer: Printer) -> None:
+    program = printer.code.path / "klippy/klippy.py"
+    printer.code.write("klippy/klippy.py", "print(1)\n")
+    other = subprocess.Popen(["tail", "-f", str(program)], stdout=subprocess.DEVNULL)
+    try:
+        assert f"process {other.pid}, another Klipper, runs from it" in refused(printer)
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_full_disk_is_refused_before_anything_stops(printer: Printer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host_code, "SPARE_BYTES", 1 << 60)
+    assert "MiB needed; make room" in refused(printer)
+
+
+def test_version_of_a_klippy_that_was_in_error_is_checked_all_the_same(printer: Printer) -> None:
+    """Boards of one version under a klippy of another: that is what exact is there to repair."""
+    printer.host.ready, printer.host.code = False, lambda: "v9-0-g0000000"
+    assert printer.host.run(dataclasses.replace(printer.whole, was_ready=False)) == "restored"
+    assert "klippy reports version v9-0-g0000000" in printer.host.outcome()["detail"]
+    assert printer.state() == "old"
+
+
+def test_way_back_that_fails_calls_for_a_person_and_starts_klipper(
+    printer: Printer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Checkout, *arguments: object) -> None:
+        raise OSError("input/output error")
+
+    monkeypatch.setattr(Checkout, "move_back", fail)
+    printer.host.faults["verify", "b"] = [VerifyError("differs")]
+    assert printer.host.run(printer.whole) == "needs-attention"
+    assert "input/output error" in printer.host.store.attention()[HOST_CODE]
+    assert printer.host.results()["b"] == "restored" and printer.host.active
 
 
 def test_files_of_somebody_else_are_refused(printer: Printer) -> None:

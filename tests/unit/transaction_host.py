@@ -182,7 +182,7 @@ class FakeHost:
         mcus = {name: self.said.get(name, Firmware("klippy", board.version)) for name, board in self.boards.items()}
         if self.ready and running:
             return klippy.Status("ready", print_state=self.print_state, mcus=mcus, version=self.code_version)
-        return klippy.Status("error", "mcu: unable to connect")
+        return klippy.Status("error", "mcu: unable to connect", version=self.code_version)
 
     def wait_until_ready(self, path: str, timeout: float) -> klippy.Status:
         self.tick("wait")
