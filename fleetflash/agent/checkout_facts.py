@@ -35,8 +35,10 @@ def look(probe: CheckoutProbe, service: ServiceFacts, status: Optional[klippy.St
     try:
         state = checkout.state()
         present = checkout.has(probe.commit)
-    except CheckoutError as error:
-        return dataclasses.replace(found, error=str(error))
+    except (CheckoutError, OSError) as error:
+        foreign = os.geteuid() not in (0, account.entry.pw_uid)
+        hint = f"; it is {found.user}'s: log in as {found.user} or as root" if foreign else ""
+        return dataclasses.replace(found, error=f"{error}{hint}")
     where = Path(status.path) if status and status.path else path
     other = "" if where.resolve() == path.resolve() else f"{path} is not what klippy runs, which is {where}"
     return dataclasses.replace(

@@ -54,6 +54,8 @@ class CHelper:
                 "klippy's C helper differs in the wanted version, and there is no gcc that could build it; "
                 "apt-get install gcc on the host"
             )
+        if not python:
+            raise HelperError("nobody can say which Python klippy runs in, to build its C helper; start Klipper once")
         self._run("tar", "--extract", "--file", str(archive), "--directory", str(self.aside))
         sources = self.aside / SOURCES
         try:

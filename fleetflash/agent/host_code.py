@@ -95,12 +95,12 @@ class HostCodeMove:
 
     def finish(self) -> None:
         """Clear away what was kept for the time of the transaction; what stays behind is cleared by the next."""
-        if self.code.bundle is not None:
-            disk.remove(self.store.image(self.code.bundle.sha256))
         try:
+            if self.code.bundle is not None:
+                disk.remove(self.store.image(self.code.bundle.sha256))
             if self._prepared("directory"):
                 Account(self.code.user).run(["rm", "-rf", "--", str(self._aside())], "/")
-        except AccountError as error:
+        except (AccountError, OSError) as error:
             print(f"{self.code.path}: {error}", file=sys.stderr)
 
     @property
