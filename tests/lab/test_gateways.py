@@ -1,9 +1,12 @@
 """ESP32 gateways at printers' hosts: whole layouts through esptool, from the host's own and from here."""
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from fleetflash.lab.host import Host
 from tests.lab.conftest import require_lab
 from tests.lab.fleet import FACTORY, NEXT, WANTED, Run, journal, mcu_version, outcome, strike, wait_outcome
 from tests.lab.gateways import APP, MAC, Gateways, gateways, status
@@ -146,3 +149,35 @@ def test_a_power_cut_on_a_host_without_klipper_is_settled_when_it_is_back(fleet:
     assert outcome(host)["outcome"] == "restored", outcome(host)
     assert (status(host)["version"], status(host)["mode"]) == (WANTED, "application")
     assert not host.run("ls /etc/systemd/system | grep fleetflash").stdout
+
+
+def test_a_gateway_by_hand_through_its_forwarded_port(fleet: Gateways, tmp_path: Path) -> None:
+    host = fleet.lab.host("desk")
+    assert desk(fleet, WANTED).code == 0
+    device = fleet.inventory["desk"]["boards"]["gateway"]["port"]
+    url = f"fleetflash://pi@desk{device}?ssh_config={fleet.lab.ssh_config}"
+    chip = ["--programmer", "esptool", "--chip", "esp32s3"]
+    info = fleet.fleetflash("port", "info", url, *chip)
+    assert info.line("chip", "esp32s3") and info.line("unique id", MAC), info.output
+    newer = str(fleet.directory / f"esp32s3-{NEXT}/flasher_args.json")
+    backup = tmp_path / "before.bin"
+    flashed = fleet.fleetflash("port", "flash", url, newer, *chip, "--backup", str(backup))
+    assert flashed.code == 0 and flashed.line("written and verified", NEXT), flashed.output
+    assert len(backup.read_bytes()) == 4 << 20
+    assert (status(host)["version"], status(host)["mode"]) == (NEXT, "application")
+    assert fleet.fleetflash("port", "verify", url, newer, *chip).code == 0
+    # What was read is a file that any tool takes, and this one, too.
+    back = fleet.fleetflash("port", "flash", url, str(backup), *chip, "--no-way-back")
+    assert back.code == 0 and back.line("written and verified", WANTED), back.output
+    assert host.board("gateway").flash.read_bytes() == backup.read_bytes()
+    other = fleet.fleetflash("port", "info", url, "--programmer", "esptool", "--chip", "esp32")
+    assert other.code == 1 and other.line("found chip esp32s3, expected esp32")
+    wait_for_application(host)
+
+
+def wait_for_application(host: Host) -> None:
+    """A refused board starts its application again."""
+    deadline = time.monotonic() + 20
+    while status(host)["mode"] != "application":
+        assert time.monotonic() < deadline, "it stays in its ROM loader"
+        time.sleep(0.1)
