@@ -1,6 +1,7 @@
 """Commits on their way to a host that has no internet: a bundle of what it lacks (git-bundle(1))."""
 
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 from fleetflash.build.errors import SourceError
@@ -11,9 +12,11 @@ from fleetflash.build.lock import held
 REF = "refs/fleetflash/{}"
 
 
+@lru_cache(maxsize=8)
 def make_bundle(mirror: Path, commit: str, had: str) -> tuple[bytes, str]:
     """Return a bundle of ``commit`` and the tag that names it, for a host that has ``had``; the tag may be empty.
 
+    Hosts that are alike get the same one, made once.
     Raises ``SourceError``.
     """
     name = REF.format(commit)

@@ -21,9 +21,10 @@ def decide(host: Any) -> HostPlan:
         desired = read_host(host.name, host.data.dict())
         store = Store()
         catalogue = Catalogue(store.find(), store.resolve)
-        code = wanted_code(desired.code) if desired.code else None
+        cache = str(host.data.get("build_cache") or "")
+        code = wanted_code(desired.code, cache) if desired.code else None
         observed = snapshot(transport(host), desired, code.commit if code else "")
-        code = compared(code, observed.checkout) if code else None
+        code = compared(code, observed.checkout, cache) if code else None
         return plan_host(desired, observed, catalogue, _identity(), code=code)
     except BoardDataError as error:
         return unusable(host.name, str(error))

@@ -1,6 +1,7 @@
 """What Klipper's own code shall be: the pinned commit, looked up in the controller's mirror of the repository."""
 
 import dataclasses
+from pathlib import Path
 
 from fleetflash.agent.schema import CheckoutFacts
 from fleetflash.boards import KlipperCode
@@ -10,16 +11,19 @@ from fleetflash.build.source import Sources
 from fleetflash.host_code import WantedCode
 
 
-def wanted_code(code: KlipperCode) -> WantedCode:
-    """Return the commit of a pin; why it can't be had is an answer, too."""
+def wanted_code(code: KlipperCode, cache: str = "") -> WantedCode:
+    """Return the commit of a pin; why it can't be had is an answer, too.
+
+    ``cache``: where mirrors are; empty: where they are by default.
+    """
     try:
-        revision = _sources().resolve(code.repository, code.version)
+        revision = _sources(cache).resolve(code.repository, code.version)
     except BuildError as error:
         return WantedCode(code.repository, problem=f"klipper_version: {error}")
     return WantedCode(code.repository, revision.commit, revision.version, revision.mirror)
 
 
-def compared(wanted: WantedCode, found: CheckoutFacts | None) -> WantedCode:
+def compared(wanted: WantedCode, found: CheckoutFacts | None, cache: str = "") -> WantedCode:
     """Return ``wanted`` with what the host has of it, and whether the repository has the commit that the host is at."""
     if wanted.problem or found is None or not found.commit:
         return wanted
@@ -27,12 +31,12 @@ def compared(wanted: WantedCode, found: CheckoutFacts | None) -> WantedCode:
     if found.commit == wanted.commit:
         return wanted
     try:
-        _sources().resolve(wanted.repository, found.commit)
+        _sources(cache).resolve(wanted.repository, found.commit)
     except BuildError:
         return dataclasses.replace(wanted, foreign=True)
     return wanted
 
 
-def _sources() -> Sources:
-    cache = default_cache()
-    return Sources(cache / "mirrors", cache / "work")
+def _sources(cache: str) -> Sources:
+    directory = Path(cache).expanduser().absolute() if cache else default_cache()
+    return Sources(directory / "mirrors", directory / "work")

@@ -186,6 +186,8 @@ def test_wanted_commit_comes_with_what_the_host_lacks(tmp_path: Path, monkeypatc
     assert code_facts.compared(wanted, at_v1) == wanted
     assert code_facts.compared(wanted, dataclasses.replace(at_v1, present=True)).present
     assert code_facts.compared(wanted, dataclasses.replace(at_v1, commit="3" * 40)).foreign
+    elsewhere = code_facts.wanted_code(KlipperCode("v2", str(repository.path)), str(tmp_path / "own"))
+    assert elsewhere.mirror.parent == tmp_path / "own/mirrors"
     assert "no commit, tag or branch" in code_facts.wanted_code(KlipperCode("v9", str(repository.path))).problem
 
     found = plan(at_v1, CURRENT_BOARD, wanted=wanted)
