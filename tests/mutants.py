@@ -330,7 +330,7 @@ MUTANTS = [
     Mutant(
         "settle unit before Klipper",
         "fleetflash/agent/guard.py",
-        "Before={service}\n",
+        "Before={before}\n",
         "",
         "tests/unit/test_guard.py",
     ),
