@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fleetflash.agent import klippy
-from fleetflash.agent.klippy import KlippyError, mcu_sections, status, wait_until_ready
+from fleetflash.agent.klippy import KlippyError, mcu_sections, status, wait_until_answers, wait_until_ready
 from fleetflash.agent.schema import Firmware
 
 MCU = {"mcu_version": "v1", "mcu_build_versions": "gcc", "mcu_constants": {"MCU": "ch32v203"}}
@@ -32,6 +32,7 @@ class FakeKlippy:
             "idle_timeout": {"state": "Ready"},
             "gcode_move": {},
         }
+        self.itself = {"software_version": "v3", "klipper_path": "/home/pi/klipper", "python_path": "/usr/bin/python3"}
         #: Called with the request; returns the bytes to send instead of an honest answer, or ``None``.
         self.disturb: Callable[[dict[str, Any]], bytes | None] = lambda request: None
         self._listener = socket.socket(socket.AF_UNIX)
@@ -58,7 +59,7 @@ class FakeKlippy:
 
     def _answer(self, request: dict[str, Any]) -> bytes:
         if request["method"] == "info":
-            result: dict[str, Any] = {"state": self.state, "state_message": self.message}
+            result: dict[str, Any] = {"state": self.state, "state_message": self.message, **self.itself}
         elif self.state in ("startup", "error"):
             return encode({"id": request["id"], "error": {"error": "WebRequestError", "message": "Printer not ready"}})
         elif request["method"] == "objects/list":
@@ -98,6 +99,13 @@ def test_ready_printer_tells_its_state_and_what_every_board_runs(server: FakeKli
 def test_board_that_klippy_does_not_reach_is_no_version(server: FakeKlippy) -> None:
     server.objects["mcu toolhead"] = {}
     assert status(server.path).mcus["toolhead"] == Firmware("none", error="klippy is not connected to it")
+
+
+@pytest.mark.parametrize("state", ["startup", "error", "ready"])
+def test_klippy_tells_what_it_is_itself_whatever_its_state(server: FakeKlippy, state: str) -> None:
+    server.state = state
+    found = status(server.path)
+    assert (found.version, found.path, found.python) == ("v3", "/home/pi/klipper", "/usr/bin/python3")
 
 
 @pytest.mark.parametrize("state", ["startup", "error"])
@@ -272,6 +280,22 @@ def test_socket_that_appears_late_is_waited_for(tmp_path: Path) -> None:
     assert wait_until_ready(str(tmp_path / "late.sock"), 5.0).state == "ready"
     timer.join()
     servers[0].stop()
+
+
+def test_klippy_that_need_not_get_ready_is_waited_for_until_it_says_anything(tmp_path: Path) -> None:
+    servers: list[FakeKlippy] = []
+
+    def appear() -> None:
+        servers.append(FakeKlippy(tmp_path / "late.sock"))
+        servers[0].state = "error"
+
+    timer = threading.Timer(0.2, appear)
+    timer.start()
+    assert wait_until_answers(str(tmp_path / "late.sock"), 5.0).version == "v3"
+    timer.join()
+    servers[0].stop()
+    with pytest.raises(KlippyError, match="none.sock: No such file"):
+        wait_until_answers(str(tmp_path / "none.sock"), 0.3)
 
 
 def test_klippy_that_is_not_ready_in_time_is_told_with_its_own_words(server: FakeKlippy) -> None:
