@@ -18,7 +18,7 @@ def wanted_code(code: KlipperCode, cache: str = "") -> WantedCode:
     """
     try:
         revision = _sources(cache).resolve(code.repository, code.version)
-    except BuildError as error:
+    except (BuildError, OSError) as error:
         return WantedCode(code.repository, problem=f"klipper_version: {error}")
     return WantedCode(code.repository, revision.commit, revision.version, revision.mirror)
 

@@ -294,7 +294,7 @@ def test_klippy_that_need_not_get_ready_is_waited_for_until_it_says_anything(tmp
     assert wait_until_answers(str(tmp_path / "late.sock"), 5.0).version == "v3"
     timer.join()
     servers[0].stop()
-    with pytest.raises(KlippyError, match="none.sock: No such file"):
+    with pytest.raises(KlippyError, match=r"none\.sock: No such file"):
         wait_until_answers(str(tmp_path / "none.sock"), 0.3)
 
 
