@@ -1,5 +1,6 @@
 """The privileged conversation over real pipes: nothing begins before all of it is there; what began needs nobody."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ import pytest
 
 from fleetflash.agent import disk, guard, klippy, run, systemd, wire
 from fleetflash.agent.events import EventWriter, path_for
-from fleetflash.agent.schema import BoardTransaction, Entry, Firmware, Image, Transaction, to_json
+from fleetflash.agent.schema import BoardTransaction, Bundle, Entry, Firmware, HostCode, Image, Transaction, to_json
 from fleetflash.agent.store import Store
 from fleetflash.agent.systemd import SystemdError
 
@@ -202,6 +203,20 @@ def test_missing_images_are_asked_for_taken_and_the_transaction_followed_to_its_
     assert controller.receive() == {"type": "outcome", "outcome": {"outcome": "committed"}}
     controller.join()
     assert host.code == 0 and host.started == [("transact", "t-1")] and host.store.is_reported("t-1")
+
+
+def test_commits_that_the_host_lacks_come_as_images_do(host: Host, controller: Controller) -> None:
+    disk.write_file(host.store.image(image(NEW).sha256), NEW)
+    disk.write_file(host.store.image(image(OLD).sha256), OLD)
+    commits = b"a bundle"
+    bundle = Bundle(image(commits).sha256, len(commits), "v2")
+    code = HostCode("/home/pi/klipper", "pi", "python3", "1" * 40, "2" * 40, bundle)
+    controller.propose(dataclasses.replace(transaction(), host_code=code))
+    assert controller.receive()["sha256"] == [bundle.sha256]
+    controller.upload(commits)
+    assert controller.until("outcome")["outcome"] == {"outcome": "committed"}
+    assert host.store.read_image(bundle.sha256) == commits
+    assert host.store.read_transaction("t-1").host_code == code
 
 
 def test_images_that_the_host_has_are_not_sent_again_but_damaged_ones_are(host: Host, controller: Controller) -> None:
