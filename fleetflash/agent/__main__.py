@@ -1,6 +1,7 @@
 """The agent's command line, started by the controller over SSH or by systemd on the host.
 
-Unprivileged: ``snapshot``, ``serve``, ``identify``. As root: ``run`` (over SSH), ``transact`` and ``settle`` (systemd).
+Unprivileged: ``snapshot``, ``serve``, ``identify``. As root: ``run`` and ``provision`` (over SSH), ``transact`` and
+``settle`` (systemd).
 On an SSH channel the bootstrap has said ``wire.MARKER`` before this runs.
 """
 
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, List, Tuple
 
-from fleetflash.agent import run, serve, snapshot, systemd, wire
+from fleetflash.agent import provision, run, serve, snapshot, systemd, wire
 from fleetflash.agent.port import PortError
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols import klipper
@@ -53,6 +54,10 @@ def _run(arguments: List[str]) -> int:
     return run.main(Store(), _archive().read_bytes(), stdin, stdout)
 
 
+def _provision(arguments: List[str]) -> int:
+    return provision.main(*_streams())
+
+
 def _transact(arguments: List[str]) -> int:
     return 0 if _runner(arguments[0]).run() == COMMITTED else 1
 
@@ -94,6 +99,7 @@ COMMANDS: Dict[str, Callable[[List[str]], int]] = {
     "serve": _serve,
     "identify": _identify,
     "run": _run,
+    "provision": _provision,
     "transact": _transact,
     "settle": _settle,
 }
