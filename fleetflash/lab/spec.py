@@ -28,11 +28,15 @@ class BoardSpec:
 
 @dataclass(frozen=True)
 class HostSpec:
-    """A printer host; ``delay_ms`` is the round-trip time that its link adds."""
+    """A printer host; ``delay_ms`` is the round-trip time that its link adds.
+
+    ``bare``: a fresh Debian with an SSH login; no Klipper, no Moonraker, and nobody but root may open serial ports.
+    """
 
     name: str
     boards: tuple[BoardSpec, ...] = ()
     delay_ms: float = 0.0
+    bare: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class LabSpec:
                 name=host["name"],
                 boards=tuple(_board(board) for board in host["boards"]),
                 delay_ms=host["delay_ms"],
+                bare=host["bare"],
             )
             for host in data["hosts"]
         )

@@ -7,6 +7,9 @@ from pyinfra.api.exceptions import PyinfraError
 from fleetflash.boards import BoardDataError, read_duration
 from fleetflash.operations import mcu
 from fleetflash.rollout import canary
+from roles.klipper_host.installation import klipper_installation
+
+__all__ = ["klipper_host", "klipper_installation"]
 
 
 @deploy("Klipper host")

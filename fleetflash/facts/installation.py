@@ -1,0 +1,147 @@
+"""What a host runs Klipper from, against what it shall, with all entries of the inventory that are the same host."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fleetflash.agent.schema import SnapshotRequest
+from fleetflash.build.errors import BuildError
+from fleetflash.build.location import default_cache
+from fleetflash.build.source import Revision
+from fleetflash.facts.decision import transport
+from fleetflash.facts.snapshot import take
+from fleetflash.host_state import (
+    Environment,
+    HostStateError,
+    Installation,
+    Instance,
+    read_installation,
+    read_instance,
+)
+from fleetflash.link.errors import LinkError
+from fleetflash.plan import Printer, printer_state
+from fleetflash.provision import bundle, requirements
+from fleetflash.provision.conversation import Found, Provisioning
+from fleetflash.provision.errors import ProvisionError
+
+TREE, ENVIRONMENT, MOONRAKER = "klipper", "klippy-env", "moonraker-env"
+
+Errors = (HostStateError, ProvisionError, LinkError, BuildError)
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What a host shall have, read on the controller. ``services``: all that run from it.
+
+    ``revision``: the commit to push; ``None`` when the host fetches it. ``ref``: what the host compares with.
+    ``texts``: path of a virtualenv → its requirements.
+    """
+
+    installation: Installation
+    instance: Instance
+    revision: Revision | None
+    ref: str
+    texts: dict[str, str]
+    services: tuple[str, ...]
+
+    def source_of(self, path: str) -> Environment:
+        found = self.installation if path == ENVIRONMENT else self.installation.moonraker
+        assert found is not None
+        return found
+
+
+def desired(host: Any) -> Desired:
+    """Return what the inventory says; raises one of ``Errors``."""
+    data = host.data.dict()
+    installation = read_installation(data)
+    if installation is None:
+        raise HostStateError("klipper: the data says nothing about it; see docs/site.md")
+    instance = read_instance(data, installation)
+    revision = None
+    if installation.fetch == "push":
+        cache = Path(data.get("build_cache") or default_cache()).expanduser().absolute()
+        revision = bundle.resolve(cache, installation.repository, installation.ref)
+    texts = {ENVIRONMENT: requirements.read(Path(installation.requirements))}
+    if installation.moonraker is not None:
+        texts[MOONRAKER] = requirements.read(Path(installation.moonraker.requirements))
+    ref = revision.commit if revision else installation.ref
+    return Desired(installation, instance, revision, ref, texts, _services(host, installation))
+
+
+def needs_sudo(host: Any) -> bool:
+    return bool(host.data.get("ssh_user") != "root")
+
+
+def provisioning(host: Any) -> Provisioning:
+    return Provisioning(transport(host), host.name, needs_sudo(host))
+
+
+def look(host: Any, wanted: Desired) -> Found:
+    """Say what the host has. A fresh Debian may have neither Python nor the user: then it has nothing, and why."""
+    try:
+        user = wanted.installation.user
+        found = provisioning(host).look(user, {TREE: wanted.ref}, wanted.texts, list(wanted.services))
+    except (LinkError, ProvisionError) as error:
+        return Found(problem=str(error))
+    if found.home != wanted.installation.home:
+        return Found(problem=f"{host.name}: klipper.home: {user} lives in {found.home}; write that into the inventory")
+    return found
+
+
+def entries(host: Any) -> list[Any]:
+    """Return all entries of the inventory that are about this host: a printer each."""
+    return [other for other in host.state.inventory if _address(other) == _address(host) and _has_klipper(other)]
+
+
+def brings(host: Any) -> Any:
+    """Return the entry that brings what all printers of a host share: the first of this run that has not failed."""
+    state = host.state
+    able = [other for other in entries(host) if state.is_host_in_limit(other) and other not in state.failed_hosts]
+    return able[0] if able else host
+
+
+def why_busy(host: Any) -> str:
+    """Return why nothing that runs on a host may be disturbed now, or nothing; raises ``LinkError``."""
+    for other in entries(host):
+        service = str(other.data.get("klipper_service") or "")
+        request = SnapshotRequest([], service, str(other.data.get("klippy_socket") or ""))
+        observed = take(transport(host), host.name, request)
+        if observed.transaction is not None and observed.transaction.running:
+            return f"transaction {observed.transaction.id} is writing boards"
+        if observed.service.active == "absent" or observed.service.main_pid == 0:
+            # Not there, stopped, or dying again and again: nothing prints.
+            continue
+        state = printer_state(observed.service)
+        if state in (Printer.PRINTING, Printer.PAUSED):
+            return f"{service} is {state}"
+        if state is Printer.UNKNOWN:
+            return f"can't tell whether {service} prints ({observed.service.error or 'klippy does not answer'})"
+    return ""
+
+
+def _services(host: Any, installation: Installation) -> tuple[str, ...]:
+    """Return the services of all printers of a host; they share one source and one virtualenv."""
+    services: list[str] = []
+    for other in entries(host):
+        data = other.data.dict()
+        theirs = read_installation(data)
+        if theirs != installation:
+            raise HostStateError(
+                f"klipper: {host.name} and {other.name} are one host and must say the same; put it into one variable"
+            )
+        instance = read_instance(data, installation)
+        service = instance.service
+        if service in services:
+            raise HostStateError(f"klipper_service: {other.name} has {service}, as another printer of its host")
+        services.append(service)
+        if installation.moonraker is not None:
+            services.append(instance.moonraker_service)
+    return tuple(services)
+
+
+def _address(host: Any) -> tuple[str, int]:
+    return str(host.data.get("ssh_hostname") or host.name), int(host.data.get("ssh_port") or 22)
+
+
+def _has_klipper(host: Any) -> bool:
+    return host.data.get("klipper") is not None

@@ -1,0 +1,135 @@
+"""What shall be: Klipper's source and virtualenvs on a host."""
+
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+from pyinfra import host, logger
+from pyinfra.api import FunctionCommand, operation
+
+from fleetflash.facts import installation
+from fleetflash.facts.installation import TREE, Desired, Errors
+from fleetflash.host_state import permission
+from fleetflash.provision import bundle, requirements
+from fleetflash.provision.conversation import Found
+
+DISCARD = "klipper_discard_changes"
+
+
+@operation()
+def source() -> Generator[FunctionCommand, None, None]:
+    """
+    Have Klipper's source tree at the pinned commit. Waits for a print to end: that is, for a later run.
+
+    Changes that somebody has made there are an error, unless ``klipper_discard_changes`` in the host's data has them
+    saved as a patch first.
+    """
+    yield from _bring(_source_differs, _checkout)
+
+
+@operation()
+def environment(path: str) -> Generator[FunctionCommand, None, None]:
+    """
+    Have a virtualenv that is exactly what its hashed requirements say. Waits for a print to end, as ``source`` does.
+
+    + path: below the user's home
+    """
+    yield from _bring(lambda found, wanted: found.environments.get(path, "is not there"), _build, path)
+
+
+@operation()
+def refused(reason: str) -> Generator[FunctionCommand, None, None]:
+    """
+    Fail this host, and no other, before anything is done there.
+
+    + reason: what is wrong with its data
+    """
+    yield FunctionCommand(_refuse, (reason,), {})
+
+
+def _bring(
+    differs: Callable[[Found, Desired], str], change: Callable[..., bool], *arguments: str
+) -> Generator[FunctionCommand, None, None]:
+    if (other := installation.brings(host)) is not host:
+        host.noop(f"{other.name} is the same host and sees to it")
+        return
+    try:
+        wanted = installation.desired(host)
+        found = installation.look(host, wanted)
+        difference = differs(found, wanted)
+        reason = installation.why_busy(host) if difference and not found.problem else ""
+    except Errors as error:
+        # Raised here, it would end the run for all hosts.
+        yield FunctionCommand(_refuse, (str(error),), {})
+        return
+    if found.problem and host.state.is_executing:
+        yield FunctionCommand(_refuse, (found.problem,), {})
+    elif reason:
+        logger.warning(f"{host.print_prefix}{difference}, which has to wait: {reason}; run again when it is idle")
+        host.noop("waits until the printer is idle")
+    elif difference:
+        yield FunctionCommand(change, (wanted, found, *arguments), {})
+    else:
+        host.noop("is what it shall be")
+
+
+def _source_differs(found: Found, wanted: Desired) -> str:
+    tree = found.trees.get(TREE)
+    if tree is None or not tree.is_current:
+        return f"~/{TREE} is not at {wanted.installation.ref}"
+    if tree.changes and permission(host.data.dict(), DISCARD):
+        return f"~/{TREE} has changes of its own"
+    if tree.changes:
+        shown = ", ".join(tree.changes[:3])
+        logger.warning(f"{host.print_prefix}~/{TREE} is at its commit, but has changes of its own: {shown}")
+    return ""
+
+
+def _checkout(state: Any, host: Any, wanted: Desired, found: Found) -> bool:
+    home = wanted.installation
+
+    def work() -> str:
+        there = found.trees[TREE].commit if TREE in found.trees else ""
+        data = bundle.make(wanted.revision, there) if wanted.revision else b""
+        request = {
+            "user": home.user,
+            "path": TREE,
+            "ref": wanted.ref,
+            "repository": home.repository,
+            "discard": permission(host.data.dict(), DISCARD),
+            "services": list(wanted.services),
+        }
+        return installation.provisioning(host).checkout(request, data)
+
+    return _carry_out(host, f"~/{TREE} is at {home.ref}", work)
+
+
+def _build(state: Any, host: Any, wanted: Desired, found: Found, path: str) -> bool:
+    source = wanted.source_of(path)
+
+    def work() -> str:
+        text = wanted.texts[path]
+        wheels = requirements.pack(text, Path(source.requirements), Path(source.wheels)) if source.wheels else b""
+        request = {
+            "user": wanted.installation.user,
+            "path": path,
+            "requirements": text,
+            "services": list(wanted.services),
+        }
+        return installation.provisioning(host).environment(request, wheels)
+
+    return _carry_out(host, f"~/{path} {found.environments.get(path, 'is not there')}: built", work)
+
+
+def _carry_out(host: Any, what: str, work: Callable[[], str]) -> bool:
+    try:
+        kept = work()
+    except Errors as error:
+        return _refuse(None, host, str(error))
+    logger.info(f"{host.print_prefix}{what}{f'; {kept}' if kept else ''}")
+    return True
+
+
+def _refuse(state: Any, host: Any, reason: str) -> bool:
+    logger.error(f"{host.print_prefix}{reason}")
+    return False

@@ -1,0 +1,1 @@
+"""What the controller brings to a host that Klipper shall run on."""

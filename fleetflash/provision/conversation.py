@@ -1,0 +1,85 @@
+"""The controller's end of the agent's ``provision``: look at what Klipper runs from, and change it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from fleetflash.link.session import AgentSession
+from fleetflash.provision.errors import HostRefusedError
+
+#: A look at a slow card, and building a virtualenv or fetching a repository on the slowest board, in seconds.
+LOOK_SECONDS = 120.0
+WORK_SECONDS = 4000.0
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A source tree, as ``fleetflash.agent.source_tree.Tree`` describes it; ``error``: why git can't read it."""
+
+    kind: str = "absent"
+    commit: str = ""
+    changes: tuple[str, ...] = ()
+    is_current: bool = False
+    is_local: bool = False
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a host has. ``environments``: path → why it is not what it shall be, empty when it is.
+
+    ``restart``: services that run from what was changed since they were started. ``problem``: why the host could not be
+    asked; then it has nothing.
+    """
+
+    home: str = ""
+    trees: dict[str, Tree] = field(default_factory=dict)
+    environments: dict[str, str] = field(default_factory=dict)
+    restart: tuple[str, ...] = ()
+    problem: str = ""
+
+
+class Provisioning:
+    """Talks to one host as root; raises ``LinkError``, or ``HostRefusedError`` with the host's own words."""
+
+    def __init__(self, transport: Any, host: str, sudo: bool) -> None:
+        self.transport, self.host, self.sudo = transport, host, sudo
+
+    def look(self, user: str, trees: dict[str, str], environments: dict[str, str], services: list[str]) -> Found:
+        """Say what is there: ``trees`` maps paths to pins, ``environments`` paths to requirements."""
+        request = {"user": user, "trees": trees, "environments": environments, "services": services}
+        answer = self._ask({"type": "look", **request}, b"", LOOK_SECONDS)
+        return Found(
+            home=str(answer["home"]),
+            trees={path: _tree(facts) for path, facts in answer["trees"].items()},
+            environments={path: str(flaw) for path, flaw in answer["environments"].items()},
+            restart=tuple(answer["restart"]),
+        )
+
+    def checkout(self, request: dict[str, Any], bundle: bytes) -> str:
+        """Bring a source tree to its commit; return what was kept of what was in the way."""
+        return str(self._ask({"type": "checkout", **request}, bundle, WORK_SECONDS)["detail"])
+
+    def environment(self, request: dict[str, Any], wheels: bytes) -> str:
+        """Build a virtualenv; return what was kept of what lay there."""
+        return str(self._ask({"type": "environment", **request}, wheels, WORK_SECONDS)["detail"])
+
+    def _ask(self, message: dict[str, Any], data: bytes, seconds: float) -> dict[str, Any]:
+        with AgentSession(self.transport, self.host, ["provision"], sudo=self.sudo) as session:
+            session.send({**message, "size": len(data)})
+            session.send_data(data)
+            answer = session.receive(seconds)
+        if isinstance(answer, bytes) or answer["type"] not in ("found", "done"):
+            said = answer["message"] if isinstance(answer, dict) and answer["type"] == "refused" else f"{answer!r:.80}"
+            raise HostRefusedError(f"{self.host}: {said}")
+        return answer
+
+
+def _tree(facts: dict[str, Any]) -> Tree:
+    return Tree(
+        str(facts["kind"]),
+        str(facts.get("commit", "")),
+        tuple(facts.get("changes", ())),
+        bool(facts["is_current"]),
+        bool(facts.get("is_local", False)),
+        str(facts.get("error", "")),
+    )
