@@ -11,6 +11,7 @@ from pyinfra import config, host
 
 from fleetflash.boards import GROUPS
 from roles.builder import builder
+from roles.flash_tools import flash_tools
 from roles.klipper_host import klipper_host, klipper_installation
 
 config.PARALLEL = 500
@@ -19,4 +20,5 @@ if "builders" in host.groups:
     builder()
 if set(GROUPS) & set(host.groups):
     klipper_installation()
+    flash_tools()
     klipper_host()

@@ -109,6 +109,19 @@ def read_installation(data: Mapping[str, Any]) -> Installation | None:
         raise HostStateError(f"klipper.{_first_problem(error)}; see docs/site.md") from None
 
 
+def read_flash_tools(data: Mapping[str, Any]) -> Environment | None:
+    """Return what ``flash_tools`` in a host's data says, ``None`` when nothing does; raises ``HostStateError``."""
+    described = data.get("flash_tools")
+    if described is None:
+        return None
+    if not isinstance(described, Mapping):
+        raise HostStateError(f"flash_tools: expected a dictionary, found {described!r:.80}; see docs/site.md")
+    try:
+        return Environment(**described)
+    except (ValidationError, TypeError) as error:
+        raise HostStateError(f"flash_tools.{_first_problem(error)}; see docs/site.md") from None
+
+
 def read_instance(data: Mapping[str, Any], installation: Installation) -> Instance:
     """Return the Klipper that this entry of the inventory is about; raises ``HostStateError``."""
     service = str(data.get("klipper_service") or "")

@@ -8,6 +8,7 @@ from fleetflash.agent.schema import SnapshotRequest
 from fleetflash.build.errors import BuildError
 from fleetflash.build.location import default_cache
 from fleetflash.build.source import Revision
+from fleetflash.facts.address import address
 from fleetflash.facts.decision import transport
 from fleetflash.facts.snapshot import take
 from fleetflash.host_state import (
@@ -76,8 +77,25 @@ def provisioning(host: Any) -> Provisioning:
     return Provisioning(transport(host), host.name, needs_sudo(host))
 
 
+#: What hosts had when they were asked last, with whether pyinfra only prepared its operations then.
+_known: dict[str, tuple[bool, Found]] = {}
+
+
+def forget(host: Any) -> None:
+    """Have the host asked anew: something was changed there."""
+    _known.pop(host.name, None)
+
+
 def look(host: Any, wanted: Desired) -> Found:
     """Say what the host has. A fresh Debian may have neither Python nor the user: then it has nothing, and why."""
+    executing = bool(host.state.is_executing)
+    known = _known.get(host.name)
+    if known is None or known[0] != executing or known[1].problem:
+        known = _known[host.name] = (executing, _look(host, wanted))
+    return known[1]
+
+
+def _look(host: Any, wanted: Desired) -> Found:
     try:
         user = wanted.installation.user
         found = provisioning(host).look(user, {TREE: wanted.ref}, wanted.texts, list(wanted.services))
@@ -90,14 +108,14 @@ def look(host: Any, wanted: Desired) -> Found:
 
 def entries(host: Any) -> list[Any]:
     """Return all entries of the inventory that are about this host: a printer each."""
-    return [other for other in host.state.inventory if _address(other) == _address(host) and _has_klipper(other)]
+    return [other for other in host.state.inventory if address(other) == address(host) and _has_klipper(other)]
 
 
-def brings(host: Any) -> Any:
+def bringer(host: Any) -> str:
     """Return the entry that brings what all printers of a host share: the first of this run that has not failed."""
     state = host.state
     able = [other for other in entries(host) if state.is_host_in_limit(other) and other not in state.failed_hosts]
-    return able[0] if able else host
+    return str((able or [host])[0].name)
 
 
 def why_busy(host: Any) -> str:
@@ -137,10 +155,6 @@ def _services(host: Any, installation: Installation) -> tuple[str, ...]:
         if installation.moonraker is not None:
             services.append(instance.moonraker_service)
     return tuple(services)
-
-
-def _address(host: Any) -> tuple[str, int]:
-    return str(host.data.get("ssh_hostname") or host.name), int(host.data.get("ssh_port") or 22)
 
 
 def _has_klipper(host: Any) -> bool:

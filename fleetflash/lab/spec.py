@@ -63,7 +63,7 @@ class LabSpec:
                 name=host["name"],
                 boards=tuple(_board(board) for board in host["boards"]),
                 delay_ms=host["delay_ms"],
-                bare=host["bare"],
+                bare=host.get("bare", False),
             )
             for host in data["hosts"]
         )

@@ -50,8 +50,8 @@ def refused(reason: str) -> Generator[FunctionCommand, None, None]:
 def _bring(
     differs: Callable[[Found, Desired], str], change: Callable[..., bool], *arguments: str
 ) -> Generator[FunctionCommand, None, None]:
-    if (other := installation.brings(host)) is not host:
-        host.noop(f"{other.name} is the same host and sees to it")
+    if (other := installation.bringer(host)) != host.name:
+        host.noop(f"{other} is the same host and sees to it")
         return
     try:
         wanted = installation.desired(host)
@@ -122,6 +122,7 @@ def _build(state: Any, host: Any, wanted: Desired, found: Found, path: str) -> b
 
 
 def _carry_out(host: Any, what: str, work: Callable[[], str]) -> bool:
+    installation.forget(host)
     try:
         kept = work()
     except Errors as error:

@@ -21,6 +21,7 @@ from fleetflash.firmware.store import Store
 from fleetflash.link.errors import LinkError, PythonError, SudoError
 from fleetflash.link.session import AgentSession
 from fleetflash.link.transaction import TransactionClient, TransactionRefusedError
+from fleetflash.operations.turn import turn
 from fleetflash.plan import Action, HostPlan, hold_back
 from fleetflash.report import run as report
 from fleetflash.report.progress import Progress
@@ -82,6 +83,11 @@ def reconcile(state: Any, host: Any, plan: HostPlan, patience: float) -> bool:
 
     ``patience``: how long a printer that prints is waited for, in seconds.
     """
+    with turn(host) as waited:
+        return _reconcile(state, host, decide(host) if waited else plan, patience)
+
+
+def _reconcile(state: Any, host: Any, plan: HostPlan, patience: float) -> bool:
     progress = Progress(host)
     if plan.unreported is not None:
         earlier = _follow_to_end(host, plan.unreported.id, progress)

@@ -30,7 +30,7 @@ def klipper_installation() -> None:
         klipper.refused(name="The host's data is right", reason=str(error))
         return
     user, root = wanted.user, {"_sudo": installation.needs_sudo(host)}
-    if installation.brings(host) is host:
+    if installation.bringer(host) == host.name:
         debian.packages(name="Debian packages are installed", packages=wanted.packages, **root)
         debian.user(name=f"{user} may open serial ports", user=user, home=wanted.home, groups=wanted.groups, **root)
         if wanted.sudoers and installation.needs_sudo(host):
@@ -48,7 +48,7 @@ def klipper_installation() -> None:
     printer.configuration(
         name="printer.cfg includes them", instance=instance, user=user, add_include=add_include, **root
     )
-    values: dict[str, Any] = {"instance": instance, "user": user, "home": wanted.home}
+    values: dict[str, Any] = {"instance": instance, "account": user, "home": wanted.home}
     unit, api = instance.service, instance.moonraker_service
     printer.unit(name="Klipper's unit is there", service=unit, template="klipper.service.j2", **values, **root)
     if wanted.moonraker is not None:
