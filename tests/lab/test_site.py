@@ -1,0 +1,128 @@
+"""From bare Debian hosts to printers with flashed boards, whatever comes in between, and nothing the second time."""
+
+import os
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from fleetflash.lab.lab import Lab, leftovers
+from tests.lab.conftest import lab_name, require_lab
+from tests.lab.fleet import WANTED, flash_holds, mcu_version
+from tests.lab.site_source import NEXT, VERSION
+from tests.lab.site import CFG, DOUBLE, MCUS, SINGLE, Site, bare_hosts, begin_print, changes, started, strip
+
+pytestmark = pytest.mark.lab
+
+KILLS = 10 if os.environ.get("FLEETFLASH_MATRIX") == "full" else 3
+SEED = 5
+#: What somebody has on an own Klipper host, and Klipper's own lines at its end.
+OWN_CFG = (
+    "[printer]\nkinematics: none\nmax_velocity: 100\nmax_accel: 100\n[virtual_sdcard]\npath: ~/printer_data/gcodes\n"
+)
+SAVED = "\n#*# <---------------------- SAVE_CONFIG ---------------------->\n#*# DO NOT EDIT THIS BLOCK OR BELOW.\n#*#\n"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    require_lab()
+    name, subnet = lab_name()
+    with Lab.up(name, bare_hosts(), subnet) as lab:
+        yield Site(lab, tmp_path_factory.mktemp("site"))
+    assert leftovers(lab.layout) == []
+
+
+@pytest.fixture(scope="module")
+def converged(site: Site) -> Site:
+    """The hosts, as they are after a run over bare ones that came after killed ones."""
+    moment = random.Random(SEED)
+    for number in range(KILLS):
+        killed = site.deploy_and_kill(moment)
+        if KILLS > 3 or number == KILLS - 1:
+            run = site.deploy()
+            assert run.code == 0, f"after a kill in {killed}:\n{run.output}"
+        if number < KILLS - 1 and KILLS > 3:
+            assert changes(site.deploy()) == "-", killed
+            for host in site.lab.hosts:
+                strip(host)
+    return site
+
+
+def test_a_dry_run_over_bare_hosts_shows_what_would_be_done_and_touches_nothing(site: Site) -> None:
+    run = site.deploy(yes=False)
+    assert run.code == 0 and "Traceback" not in run.output, run.output
+    assert run.line("Klipper's source is at its commit", f"({SINGLE}, {DOUBLE})")
+    for host in site.lab.hosts:
+        there = host.run("ls -A ~ /var/lib/fleetflash /etc/sudoers.d; id -Gn", check=False).stdout
+        assert "klipp" not in there and "fleetflash" not in there and "dialout" not in there
+
+
+def test_bare_hosts_become_ready_printers_with_flashed_boards_although_controllers_died(converged: Site) -> None:
+    image = converged.lab.image(WANTED).read_bytes()
+    converged.single.wait_klippy("ready", 10.0)
+    assert mcu_version(converged.single) == WANTED
+    for host in converged.lab.hosts:
+        assert all(flash_holds(host, board.spec.name, image) for board in host.boards), host.name
+        described = host.run("git -C ~/klipper describe --tags; id -Gn pi; sudo visudo -c", check=True).stdout
+        assert VERSION in described and "dialout" in described and "/etc/sudoers.d/fleetflash: parsed OK" in described
+
+
+def test_two_printers_of_one_host_run_side_by_side_each_with_its_own_board(converged: Site) -> None:
+    plan = converged.plan(converged.write_inventory())
+    for entry, board in ((DOUBLE, "bmcu-a"), (f"{DOUBLE}b", "bmcu-b")):
+        assert plan.line(entry, board, WANTED, "nothing")
+    ports = converged.double.run("grep -h serial: ~/printer_*_data/config/fleetflash-mcus.cfg", check=True).stdout
+    assert [line.rsplit(":1.", 1)[1][0] for line in ports.splitlines()] == ["0", "0"] and len(set(ports.split())) == 3
+
+
+def test_the_second_run_changes_nothing_and_restarts_nothing(converged: Site) -> None:
+    services = {converged.single: ("klipper", "moonraker"), converged.double: ("klipper-1", "klipper-2")}
+    before = [started(host, *names) for host, names in services.items()]
+    run = converged.deploy()
+    assert run.code == 0 and changes(run) == "-", run.output
+    assert [started(host, *names) for host, names in services.items()] == before
+
+
+def test_a_changed_checkout_is_kept_and_reported_and_saved_before_it_is_discarded_when_idle(converged: Site) -> None:
+    host = converged.single
+    host.run("echo '# mine' >> ~/klipper/klippy/mcu.py; echo 'mine too' > ~/klipper/klippy/extras/mine.py", check=True)
+    refused = converged.deploy(SINGLE, ref=NEXT)
+    assert refused.code == 1
+    assert refused.line("has changes of its own (klippy/mcu.py)", "klipper_discard_changes")
+    assert "# mine" in host.run("tail -n 1 ~/klipper/klippy/mcu.py; git -C ~/klipper describe --tags").stdout
+
+    begin_print(host)
+    before = started(host, "klipper")
+    deferred = converged.deploy(SINGLE, ref=NEXT, klipper_discard_changes=True)
+    assert deferred.line("has to wait: klipper.service is printing")
+    assert started(host, "klipper") == before and host.moonraker.print_state() == "printing"
+    host.stop_print()
+
+    moved = converged.deploy(SINGLE, ref=NEXT, klipper_discard_changes=True)
+    assert moved.code == 0, moved.output
+    assert moved.line("its changes are in /home/pi/klipper-saved/")
+    assert NEXT in host.run("git -C ~/klipper describe --tags --dirty", check=True).stdout
+    saved = host.run("cat ~/klipper-saved/*.patch", check=True).stdout
+    assert "+# mine" in saved and "+mine too" in saved
+    assert started(host, "klipper") != before
+    host.wait_klippy("ready", 20.0)
+
+
+def test_a_broken_virtualenv_is_rebuilt_and_a_printer_cfg_of_somebody_is_left_to_them(converged: Site) -> None:
+    host = converged.single
+    old = host.run("readlink ~/klippy-env", check=True).stdout
+    host.run("rm ~/klippy-env/lib/python3.11/site-packages/serial/serialutil.py", check=True)
+    cfg = host.root / CFG[1:]
+    cfg.write_text(OWN_CFG + SAVED)
+    left = converged.deploy(SINGLE, ref=NEXT)
+    assert left.line("~/klippy-env lacks serial/serialutil.py: built")
+    assert left.line("lacks the line [include fleetflash-mcus.cfg]", "klipper_add_include")
+    assert host.run("readlink ~/klippy-env", check=True).stdout != old
+    assert cfg.read_text() == OWN_CFG + SAVED
+
+    added = converged.deploy(SINGLE, ref=NEXT, klipper_add_include=True)
+    assert added.code == 0, added.output
+    assert cfg.read_text() == f"[include fleetflash-mcus.cfg]\n\n{OWN_CFG}{SAVED}"
+    assert host.run(f"stat -c %U {CFG} {MCUS}", check=True).stdout.split() == ["pi", "pi"]
+    host.wait_klippy("ready", 20.0)
+    assert changes(converged.deploy(SINGLE, ref=NEXT)) == "-"
