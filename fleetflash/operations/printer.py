@@ -168,6 +168,12 @@ def _wait_for_klippy(state: Any, host: Any, instance: Instance) -> bool:
             return False
         if service.klippy == "ready":
             return True
+        if service.active not in ("active", "unknown"):
+            logger.error(
+                f"{host.print_prefix}{instance.service} was started and has ended at once ({service.active}); "
+                f"see journalctl -u {instance.service} and {instance.data}/logs/klippy.log"
+            )
+            return False
         said = service.error or f"klippy is {service.klippy or 'silent'}"
         if service.klippy in ("error", "shutdown"):
             break

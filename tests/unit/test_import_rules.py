@@ -13,8 +13,8 @@ RANKS = (
     {"cli", "deploys"},
     {"roles"},
     {"operations", "facts"},
-    {"plan", "link", "firmware", "build", "rollout", "report"},
-    {"boards"},
+    {"plan", "link", "firmware", "build", "rollout", "report", "provision"},
+    {"boards", "host_state"},
 )
 #: The modules of the agent that the controller shares.
 SHARED = tuple(f"fleetflash.agent.{name}" for name in ("schema", "wire", "port", "protocols", "tools"))
