@@ -12,3 +12,6 @@ programmer = "esptool"
 klipper_service = None
 policy = "compatible"
 attended = False
+
+# The virtualenv with esptool, which deploys/site.py brings to hosts whose boards need it (docs/site.md).
+# flash_tools = {"requirements": "requirements/esptool.txt", "wheels": "wheels/esptool"}

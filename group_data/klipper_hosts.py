@@ -18,3 +18,20 @@ attended = False
 # The Klipper service of the host, and where its API socket lies ("" = where KIAUH puts it).
 klipper_service = "klipper.service"
 klippy_socket = ""
+
+# What deploys/site.py brings a host itself to (docs/site.md); a host without it gets nothing but its boards.
+# klipper = {
+#     "repository": "https://github.com/Klipper3d/klipper.git",
+#     "ref": "v0.12.0",  # a tag or a commit
+#     "fetch": "push",  # from this computer over SSH; "host": the host fetches it itself
+#     "requirements": "requirements/klippy.txt",  # every line with its hashes
+#     "wheels": "wheels/klippy",  # on this computer; left out, the host's pip asks its index
+#     "moonraker": {"requirements": "requirements/moonraker.txt", "wheels": "wheels/moonraker"},
+# }
+
+# May a run save and discard what somebody has changed in ~/klipper, and add its line to their printer.cfg?
+# klipper_discard_changes = False
+# klipper_add_include = False
+
+# The virtualenv with esptool, for hosts that have boards with programmer = "esptool".
+# flash_tools = {"requirements": "requirements/esptool.txt", "wheels": "wheels/esptool"}

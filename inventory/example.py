@@ -26,6 +26,8 @@ klipper_hosts = [
             "ssh_user": "biqu",
             "klipper_service": "klipper-1.service",
             "klippy_socket": "/home/biqu/printer_1_data/comms/klippy.sock",
+            # One of several printers on this host. To have deploys/site.py install it, "klipper" goes here (or into
+            # group_data), equal for all of them: see docs/site.md.
             # A board behind a plain TTL adapter: somebody holds B and taps R, and tests a newer firmware on it.
             "boards": {
                 "bmcu": {

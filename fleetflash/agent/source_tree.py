@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import List, Optional
 
+from fleetflash.agent import disk
 from fleetflash.agent.git import changes, commit_of, git, is_repository
 
 #: What fleetflash has brought lies below this name, so that it can be told from what somebody has committed here.
@@ -86,8 +87,7 @@ def move(path: Path, ref: str, repository: str, bundle: Optional[Path], discard:
     wanted = _wanted(path, ref, repository)
     kept = _save(path, tree)
     marker = path / MOVING
-    marker.write_text(f"{tree.commit} {wanted}\n")
-    os.sync()
+    disk.write_file(marker, f"{tree.commit} {wanted}\n".encode())
     if tree.is_moving:
         # Of a git that died with the host; no other one is at work here, or it would not be moving still.
         (path / ".git/index.lock").unlink(missing_ok=True)

@@ -59,7 +59,7 @@ def build(path: Path, requirements: str, wheels: Optional[Path]) -> str:
     listed.write_text(requirements)
     offline = ["--no-index", "--find-links", str(wheels)] if wheels else []
     pip = [str(new / "bin/python"), "-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check"]
-    _run([*pip, "--require-hashes", *offline, "-r", str(listed)], "")
+    _run([*pip, "--require-hashes", "--no-compile", *offline, "-r", str(listed)], "")
     damage = _damage(new)
     if damage:
         raise EnvironmentBuildError(f"{path}: what pip has just installed {damage}; is the disk sound?")
@@ -78,7 +78,6 @@ def _publish(path: Path, new: Path) -> str:
     draft.unlink(missing_ok=True)
     draft.symlink_to(os.path.relpath(str(new), str(path.parent)))
     os.replace(str(draft), str(path))
-    os.sync()
     return kept
 
 

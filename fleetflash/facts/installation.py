@@ -118,9 +118,9 @@ def bringer(host: Any) -> str:
     return str((able or [host])[0].name)
 
 
-def why_busy(host: Any) -> str:
-    """Return why nothing that runs on a host may be disturbed now, or nothing; raises ``LinkError``."""
-    for other in entries(host):
+def why_busy(host: Any, printers: list[Any]) -> str:
+    """Return why none of these printers of a host may be disturbed now, or nothing; raises ``LinkError``."""
+    for other in printers:
         service = str(other.data.get("klipper_service") or "")
         request = SnapshotRequest([], service, str(other.data.get("klippy_socket") or ""))
         observed = take(transport(host), host.name, request)

@@ -12,6 +12,7 @@ from fleetflash.facts.installation import TREE, Desired, Errors
 from fleetflash.host_state import permission
 from fleetflash.provision import bundle, requirements
 from fleetflash.provision.conversation import Found
+from fleetflash.report import run as report
 
 DISCARD = "klipper_discard_changes"
 
@@ -57,7 +58,7 @@ def _bring(
         wanted = installation.desired(host)
         found = installation.look(host, wanted)
         difference = differs(found, wanted)
-        reason = installation.why_busy(host) if difference and not found.problem else ""
+        reason = installation.why_busy(host, installation.entries(host)) if difference and not found.problem else ""
     except Errors as error:
         # Raised here, it would end the run for all hosts.
         yield FunctionCommand(_refuse, (str(error),), {})
@@ -65,7 +66,9 @@ def _bring(
     if found.problem and host.state.is_executing:
         yield FunctionCommand(_refuse, (found.problem,), {})
     elif reason:
-        logger.warning(f"{host.print_prefix}{difference}, which has to wait: {reason}; run again when it is idle")
+        text = f"{difference}, which has to wait: {reason}; run again when it is idle"
+        logger.warning(f"{host.print_prefix}{text}")
+        report.current(host.state).add_waiting(host.name, text)
         host.noop("waits until the printer is idle")
     elif difference:
         yield FunctionCommand(change, (wanted, found, *arguments), {})

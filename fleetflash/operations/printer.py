@@ -22,6 +22,7 @@ from fleetflash.facts.snapshot import take
 from fleetflash.host_state import Instance
 from fleetflash.link.errors import LinkError
 from fleetflash.provision import printer_cfg
+from fleetflash.report import run as report
 
 FOLDERS = ("", "config", "logs", "comms", "gcodes", "systemd")
 UNITS = "/etc/systemd/system"
@@ -139,12 +140,15 @@ def running(service: str, instance: Instance) -> Generator[Any, None, None]:
     if not commands and not must_restart:
         host.noop(f"{service} runs what it shall")
         return
+    disturbed = [host] if must_restart or service == instance.service else []
     try:
-        reason = installation.why_busy(host) if must_restart and host.state.is_executing else ""
+        reason = installation.why_busy(host, disturbed) if host.state.is_executing else ""
     except LinkError as error:
         reason = str(error)
     if reason:
-        logger.warning(f"{host.print_prefix}{service} has to be restarted, which waits: {reason}; run again")
+        text = f"{service} must be started anew, which has to wait: {reason}; run again when it is idle"
+        logger.warning(f"{host.print_prefix}{text}")
+        report.current(host.state).add_waiting(host.name, text)
         host.noop("waits until the printer is idle")
         return
     if must_restart:

@@ -42,9 +42,16 @@ class RunReport:
     outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
     running: dict[str, Transaction] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
+    waiting: dict[str, list[str]] = field(default_factory=dict)
 
     def add_plan(self, plan: HostPlan) -> None:
         self.plans[plan.host] = plan
+
+    def add_waiting(self, host: str, what: str) -> None:
+        """Record what else of a host has to wait until its printer is idle: the run is not at its end."""
+        texts = self.waiting.setdefault(host, [])
+        if what not in texts:
+            texts.append(what)
 
     def add_transaction(self, plan: HostPlan) -> None:
         """Record that this host's transaction has been started: from here on the host needs nobody."""
@@ -88,7 +95,10 @@ class RunReport:
         for plan in self.plans.values():
             for note in plan.notes:
                 print(f"{plan.host}/{note}", file=sys.stderr)
-        code = exit_code(rows)
+        for host, texts in self.waiting.items():
+            for text in texts:
+                print(f"{host}: {text}", file=sys.stderr)
+        code = exit_code(rows) or (DEFERRED if self.waiting else OK)
         known = {row.host for row in rows if row.outcome in _REFUSED_WORDS}
         others = {host.name for host in self.state.failed_hosts} - known
         if others:

@@ -98,6 +98,19 @@ def begin_print(host: Host) -> None:
     host.start_print()
 
 
+def end_print(host: Host) -> None:
+    """Stop the print, and wait until klippy has nothing left to do: it says so a moment later."""
+    host.stop_print()
+    deadline = time.monotonic() + 30.0
+    while _activity(host) == "Printing":
+        assert time.monotonic() < deadline, f"{host.name} is still printing"
+        time.sleep(0.2)
+
+
+def _activity(host: Host) -> str:
+    return str(host.moonraker.ask("/printer/objects/query", idle_timeout="state")["status"]["idle_timeout"]["state"])
+
+
 def strip(host: Host) -> None:
     """Make a host bare again."""
     host.run(

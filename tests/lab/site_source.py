@@ -5,6 +5,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+from fleetflash.agent.tools.environment import WANTED
 from fleetflash.lab.recipe import ENVIRONMENTS, KALICO, PYTHON
 from fleetflash.provision import requirements
 
@@ -30,6 +31,14 @@ class KlipperSource:
         if moonraker:
             installation["moonraker"] = self.environments["moonraker-env"]
         return installation
+
+    def esptool(self) -> "dict[str, str]":
+        """The desired state of the tool virtualenv. esptool itself comes without a wheel: one is made here."""
+        wheels, listed = self.directory / "esptool", self.directory / "esptool.txt"
+        if not listed.exists():
+            _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", wheels, WANTED)
+            listed.write_text(requirements.lock(wheels))
+        return {"requirements": str(listed), "wheels": str(wheels)}
 
     def _wheels(self, name: str, package: str) -> "dict[str, str]":
         wheels = self.directory / name

@@ -10,7 +10,7 @@ from fleetflash.lab.lab import Lab, leftovers
 from tests.lab.conftest import lab_name, require_lab
 from tests.lab.fleet import WANTED, flash_holds, mcu_version
 from tests.lab.site_source import NEXT, VERSION
-from tests.lab.site import CFG, DOUBLE, MCUS, SINGLE, Site, bare_hosts, begin_print, changes, started, strip
+from tests.lab.site import CFG, DOUBLE, MCUS, SINGLE, Site, bare_hosts, begin_print, changes, end_print, started, strip
 
 pytestmark = pytest.mark.lab
 
@@ -94,9 +94,9 @@ def test_a_changed_checkout_is_kept_and_reported_and_saved_before_it_is_discarde
     begin_print(host)
     before = started(host, "klipper")
     deferred = converged.deploy(SINGLE, ref=NEXT, klipper_discard_changes=True)
-    assert deferred.line("has to wait: klipper.service is printing")
+    assert deferred.code == 4 and deferred.line("has to wait: klipper.service is printing")
     assert started(host, "klipper") == before and host.moonraker.print_state() == "printing"
-    host.stop_print()
+    end_print(host)
 
     moved = converged.deploy(SINGLE, ref=NEXT, klipper_discard_changes=True)
     assert moved.code == 0, moved.output
@@ -126,3 +126,18 @@ def test_a_broken_virtualenv_is_rebuilt_and_a_printer_cfg_of_somebody_is_left_to
     assert host.run(f"stat -c %U {CFG} {MCUS}", check=True).stdout.split() == ["pi", "pi"]
     host.wait_klippy("ready", 20.0)
     assert changes(converged.deploy(SINGLE, ref=NEXT)) == "-"
+
+
+def test_a_host_with_an_esp_board_gets_esptool_in_a_virtualenv_of_root(converged: Site) -> None:
+    entry = {key: value for key, value in converged.inventory[DOUBLE].items() if key.startswith("ssh_")}
+    board = {"chip": "esp32", "programmer": "esptool", "port": "/dev/serial/by-path/none", "firmware_version": "v1"}
+    gateway = {**entry, "boards": {"gateway": board}, "flash_tools": converged.source.esptool()}
+    inventory = converged.directory / "esp.py"
+    inventory.write_text(f"gateways = [({DOUBLE!r}, {gateway!r})]\n")
+    first = converged.pyinfra(inventory, deploy="deploys/site.py")
+    assert first.line("/var/lib/fleetflash/tools is not there: built")
+    place = "/var/lib/fleetflash/tools"
+    asked = f"cd / && sudo {place}/bin/python -m esptool version && stat -Lc '%U %a' {place}"
+    assert "5.6" in (said := converged.double.run(asked, check=True).stdout) and said.endswith("root 755\n")
+    second = converged.pyinfra(inventory, deploy="deploys/site.py")
+    assert second.line("esptool is in the tool virtualenv", "-").split()[-4:] == ["1", "-", "-", "1"]
