@@ -104,7 +104,10 @@ def read_installation(data: Mapping[str, Any]) -> Installation | None:
     if not isinstance(described, Mapping):
         raise HostStateError(f"klipper: expected a dictionary, found {described!r:.80}; see docs/site.md")
     try:
-        return Installation(**{"user": data.get("ssh_user") or "root", **described})
+        login = data.get("ssh_user")
+        # Whom SSH's own configuration chooses is not known here, and Klipper has no need to be root.
+        usual = {"user": login} if login and login != "root" else {}
+        return Installation(**{**usual, **described})
     except (ValidationError, TypeError) as error:
         raise HostStateError(f"klipper.{_first_problem(error)}; see docs/site.md") from None
 

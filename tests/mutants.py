@@ -665,6 +665,48 @@ MUTANTS = [
         "if True:",
         "tests/unit/test_host_code.py -k roots",
     ),
+    Mutant(
+        "changes in a checkout",
+        "fleetflash/agent/source_tree.py",
+        "    if tree.changes:\n        named",
+        "    if False:\n        named",
+        "tests/unit/test_source_tree.py -k changed_files",
+    ),
+    Mutant(
+        "commits of nobody else's",
+        "fleetflash/agent/source_tree.py",
+        "    if tree.is_local:\n        raise",
+        "    if False:\n        raise",
+        "tests/unit/test_source_tree.py -k nowhere_else",
+    ),
+    Mutant(
+        "a checkout is made beside its place",
+        "fleetflash/agent/source_tree.py",
+        "    shutil.rmtree(str(draft), ignore_errors=True)\n",
+        "",
+        "tests/unit/test_source_tree.py -k interrupted",
+    ),
+    Mutant(
+        "files of a virtualenv",
+        "fleetflash/agent/virtualenv.py",
+        "if not file.exists() or",
+        "if False or",
+        "tests/unit/test_virtualenv.py -k complete",
+    ),
+    Mutant(
+        "a printer that prints keeps what it runs",
+        "fleetflash/facts/installation.py",
+        "if state in (Printer.PRINTING, Printer.PAUSED):",
+        "if False:",
+        "tests/unit/test_installation.py -k disturbed",
+    ),
+    Mutant(
+        "printer.cfg is the user's",
+        "fleetflash/operations/printer.py",
+        "[ -e {shlex.quote(path)} ] || ",
+        "",
+        "tests/unit/test_installation.py -k replaced",
+    ),
 ]
 
 

@@ -45,6 +45,10 @@ class Desired:
     texts: dict[str, str]
     services: tuple[str, ...]
 
+    def run_from(self, path: str) -> list[str]:
+        """Return the services that run from a source tree or a virtualenv."""
+        return [service for service in self.services if service.startswith("moonraker") == (path == MOONRAKER)]
+
     def source_of(self, path: str) -> Environment:
         found = self.installation if path == ENVIRONMENT else self.installation.moonraker
         assert found is not None
@@ -126,7 +130,7 @@ def why_busy(host: Any, printers: list[Any]) -> str:
         observed = take(transport(host), host.name, request)
         if observed.transaction is not None and observed.transaction.running:
             return f"transaction {observed.transaction.id} is writing boards"
-        if observed.service.active == "absent" or observed.service.main_pid == 0:
+        if observed.service.active != "unknown" and observed.service.main_pid == 0:
             # Not there, stopped, or dying again and again: nothing prints.
             continue
         state = printer_state(observed.service)

@@ -100,7 +100,7 @@ def _checkout(state: Any, host: Any, wanted: Desired, found: Found) -> bool:
             "ref": wanted.ref,
             "repository": home.repository,
             "discard": permission(host.data.dict(), DISCARD),
-            "services": list(wanted.services),
+            "services": wanted.run_from(TREE),
         }
         return installation.provisioning(host).checkout(request, data)
 
@@ -117,7 +117,7 @@ def _build(state: Any, host: Any, wanted: Desired, found: Found, path: str) -> b
             "user": wanted.installation.user,
             "path": path,
             "requirements": text,
-            "services": list(wanted.services),
+            "services": wanted.run_from(path),
         }
         return installation.provisioning(host).environment(request, wheels)
 

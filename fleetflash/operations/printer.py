@@ -152,7 +152,9 @@ def running(service: str, instance: Instance) -> Generator[Any, None, None]:
         host.noop("waits until the printer is idle")
         return
     if must_restart:
-        yield f"systemctl enable --quiet {service} && systemctl restart {service} && rm -f {mark}"
+        # A run that died may have put the unit there without telling systemd.
+        restart = f"systemctl enable --quiet {service} && systemctl restart {service}"
+        yield f"systemctl daemon-reload && {restart} && rm -f {mark}"
     else:
         yield from commands
     if service == instance.service:

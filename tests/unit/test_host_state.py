@@ -28,6 +28,12 @@ def test_user_and_home_follow_from_the_login() -> None:
     assert installation(packages=["git"]).packages == ("git",)
 
 
+def test_nobody_becomes_root_by_leaving_something_out() -> None:
+    for login in ({}, {"ssh_user": "root"}):
+        with pytest.raises(HostStateError, match=r"klipper\.user is missing"):
+            read_installation({**login, "klipper": KLIPPER})
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
