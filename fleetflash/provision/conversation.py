@@ -6,8 +6,9 @@ from typing import Any
 from fleetflash.link.session import AgentSession
 from fleetflash.provision.errors import HostRefusedError
 
-#: A look at a slow card, and building a virtualenv or fetching a repository on the slowest board, in seconds.
-LOOK_SECONDS = 120.0
+#: A look waits for what an earlier run has left working on the host, such as pip on a slow board, in seconds.
+LOOK_SECONDS = 1800.0
+#: Building a virtualenv or fetching a repository on the slowest board, in seconds.
 WORK_SECONDS = 4000.0
 
 

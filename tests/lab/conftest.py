@@ -12,7 +12,15 @@ from fleetflash.lab.lab import Lab, leftovers
 from tests.lab.fleet import Fleet
 
 #: These take minutes: with several workers they must not begin last.
-LONG = ("test_matrix.py", "test_death.py", "test_programmers.py", "test_hands.py", "test_chaos.py", "test_flash.py")
+LONG = (
+    "test_matrix.py",
+    "test_death.py",
+    "test_programmers.py",
+    "test_hands.py",
+    "test_chaos.py",
+    "test_flash.py",
+    "test_site.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -26,7 +26,10 @@ def bare_hosts() -> tuple[HostSpec, ...]:
 
 
 class Site(Fleet):
-    """Runs ``deploys/site.py``; the two printers of ``bare-2`` are the entries ``bare-2`` and ``bare-2b``."""
+    """Runs ``deploys/site.py``.
+
+    It logs in to ``bare-1`` as pi, and to ``bare-2`` as root; the two printers of that are ``bare-2`` and ``bare-2b``.
+    """
 
     source: KlipperSource
 
@@ -40,7 +43,8 @@ class Site(Fleet):
         for number, (entry_name, board) in enumerate(((DOUBLE, "bmcu-a"), (f"{DOUBLE}b", "bmcu-b")), 1):
             self.inventory[entry_name] = {
                 **double,
-                "klipper": self.source.data(),
+                "ssh_user": "root",
+                "klipper": {**self.source.data(), "user": "pi"},
                 "klipper_service": f"klipper-{number}.service",
                 "klippy_socket": f"/home/pi/printer_{number}_data/comms/klippy.sock",
                 "boards": {board: {**double["boards"][board], "klippy_mcu": "mcu"}},
