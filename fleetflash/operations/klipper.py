@@ -23,7 +23,7 @@ def source() -> Generator[FunctionCommand, None, None]:
     Have Klipper's source tree at the pinned commit. Waits for a print to end: that is, for a later run.
 
     Changes that somebody has made there are an error, unless ``klipper_discard_changes`` in the host's data has them
-    saved as a patch first.
+    saved as a patch first. With ``policy = "exact"`` a tree that is there moves with the boards, not here.
     """
     yield from _bring(_source_differs, _checkout)
 
@@ -78,6 +78,8 @@ def _bring(
 
 def _source_differs(found: Found, wanted: Desired) -> str:
     tree = found.trees.get(TREE)
+    if tree is not None and tree.commit and not tree.is_moving and host.data.get("policy") == "exact":
+        return ""  # a checkout that is there moves with its boards, in their transaction
     if tree is None or not tree.is_current:
         return f"~/{TREE} is not at {wanted.installation.ref}"
     if tree.changes and permission(host.data.dict(), DISCARD):

@@ -21,6 +21,7 @@ class Tree:
     changes: tuple[str, ...] = ()
     is_current: bool = False
     is_local: bool = False
+    is_moving: bool = False
     error: str = ""
 
 
@@ -82,5 +83,6 @@ def _tree(facts: dict[str, Any]) -> Tree:
         tuple(facts.get("changes", ())),
         bool(facts["is_current"]),
         bool(facts.get("is_local", False)),
+        bool(facts.get("is_moving", False)),
         str(facts.get("error", "")),
     )

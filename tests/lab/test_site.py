@@ -9,8 +9,8 @@ import pytest
 from fleetflash.lab.lab import Lab, leftovers
 from tests.lab.conftest import lab_name, require_lab
 from tests.lab.fleet import WANTED, flash_holds, mcu_version
-from tests.lab.site_source import NEXT, VERSION
 from tests.lab.site import CFG, DOUBLE, MCUS, SINGLE, Site, bare_hosts, begin_print, changes, end_print, started, strip
+from tests.lab.site_source import NEXT, VERSION
 
 pytestmark = pytest.mark.lab
 
