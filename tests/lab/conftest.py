@@ -13,13 +13,8 @@ from tests.lab.fleet import Fleet
 
 #: These take minutes: with several workers they must not begin last.
 LONG = (
-    "test_matrix.py",
-    "test_death.py",
-    "test_programmers.py",
-    "test_hands.py",
-    "test_chaos.py",
-    "test_flash.py",
-    "test_site.py",
+    *("test_matrix.py", "test_gateways.py", "test_death.py", "test_programmers.py", "test_site.py", "test_exact.py"),
+    *("test_hands.py", "test_chaos.py", "test_gateway_faults.py", "test_flash.py", "test_dropped_link.py"),
 )
 
 
