@@ -54,3 +54,9 @@ def test_a_chip_that_starts_again_and_again_is_in_trouble() -> None:
 def test_no_noise_is_a_version_or_an_error(log: bytes) -> None:
     found = esp_boot_log.read(log)
     assert isinstance(found.version, str)
+
+
+def test_colours_around_a_line_are_no_part_of_it() -> None:
+    lines = INFORMATION.splitlines()
+    colored = b"".join(b"\x1b[0;32m" + line + b"\x1b[0m\r\n" for line in lines)
+    assert esp_boot_log.read(BANNER + colored) == BootLog("v1.2.3", "gateway", "7f3c2a1b0")

@@ -25,6 +25,8 @@ MOST_STARTS = 3
 _PIECE = 4096
 _MOST_BYTES = 256 * 1024
 
+#: ESP-IDF's CONFIG_LOG_COLORS wraps every line in these.
+_COLOR = re.compile(rb"\x1b\[[0-9;]*m")
 _STARTS = re.compile(rb"rst:0x[0-9a-f]+ \(\w+\)")
 _VERSION = re.compile(rb"App version:\s+(\S+)\s")
 _PROJECT = re.compile(rb"Project name:\s+(\S+)\s")
@@ -68,6 +70,7 @@ def watch(port: Port, seconds: float = BOOT_SECONDS) -> BootLog:
 
 def read(log: bytes) -> BootLog:
     """Say what a boot log tells."""
+    log = _COLOR.sub(b"", log)
     trouble = _TROUBLE.search(log)
     starts = _STARTS.findall(log)
     text = _text(trouble[1]) if trouble else ""
