@@ -267,6 +267,8 @@ class Runner:
     def _conclude(self, failed: Dict[str, str], stuck: Set[str]) -> str:
         """Commit what stands, and say how it ended."""
         standing = unsettled(self.record.entries()) - stuck - set(failed)
+        # What was to go back and could not be reached holds neither image for certain.
+        standing -= {name for name, result in self.record.results.items() if result["result"] == FAILED}
         if not failed:
             return self._commit(standing)
         if standing:

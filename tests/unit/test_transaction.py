@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transaction_host import NEW, OLD, Death, FakeHost, content, image, make_host
+from transaction_host import NEW, OLD, Death, FakeHost, FakeProgrammer, content, image, make_host
 
 from fleetflash.agent import disk, guard, klippy, moment, patience, preconditions, systemd, transaction
 from fleetflash.agent.backups import Backups
+from fleetflash.agent.lease import OutOfReachError
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols.errors import NoAnswerError, ProtocolError, RefusedError, VerifyError
 from fleetflash.agent.record import UNFINISHED
@@ -571,3 +572,23 @@ def test_images_that_nothing_names_are_forgotten_at_the_end(host_with: MakeHost)
     disk.write_file(host.store.image("0" * 64), b"old")
     host.run(host.transaction())
     assert {path.stem for path in host.store.root.glob("images/*")} == {image(v, "a").sha256 for v in (OLD, NEW)}
+
+
+def test_a_neighbour_whose_way_back_is_out_of_reach_is_not_entered_as_flashed(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With policy ``exact`` a verified board goes back, too; when the controller is lost in that, it holds neither."""
+    host.faults["verify", "b"] = [VerifyError("differs")]
+    write = FakeProgrammer.write
+
+    def lost(programmer: FakeProgrammer, data: bytes, progress: Callable[[int, int], None]) -> None:
+        if data == content(OLD, "a"):
+            programmer.board.flash = b"half"
+            raise OutOfReachError("a: the controller's session was lost")
+        write(programmer, data, progress)
+
+    monkeypatch.setattr(FakeProgrammer, "write", lost)
+    host.run(host.transaction("exact", klippy_mcu=None))
+    ledger = host.store.ledger("a")
+    assert ledger is not None and ledger.image_sha256 == UNFINISHED
+    assert host.results() == {"a": "failed", "b": "restored"}
