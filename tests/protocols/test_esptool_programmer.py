@@ -199,3 +199,17 @@ def test_the_loader_is_left_for_the_application(esp32: Bench) -> None:
     wait_for(lambda: esp32.board.status("mode") == "application")
     with pytest.raises(ProtocolError, match="not in its ROM loader"):
         esp32.programmer.verify(layout("esp32", "v1.0.0"), esp32.progress)
+
+
+def test_a_person_is_asked_before_the_port_is_lent(esp32: Bench) -> None:
+    """While the follower of a transaction carries a lent port's frames, it passes no event on."""
+    order: list[str] = []
+
+    def lend(port: object) -> None:
+        order.append("lent")
+        raise ProtocolError("nobody took it")
+
+    esp32.programmer.start_tool = lend  # type: ignore[assignment,method-assign]
+    with pytest.raises(ProtocolError, match="nobody took it"):
+        esp32.programmer.enter(BUTTON, lambda gesture, seconds: order.append("asked"))
+    assert order == ["asked", "lent"]

@@ -82,13 +82,15 @@ class EsptoolProgrammer:
         self._mode = "lines"
 
     def enter(self, entry: Entry, ask: Ask) -> None:
-        self._start()
         if entry.method == "lines":
+            self._start()
             self._mode = "lines"
             self._connect(ATTEMPTS)
             return
         self._mode = "held"
+        # Asked first: while a port is lent, the follower carries its frames and no events.
         ask(entry.gesture or self.DEFAULT_GESTURE, entry.deadline)
+        self._start()
         deadline = time.monotonic() + entry.deadline
         while True:
             try:
