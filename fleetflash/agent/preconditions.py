@@ -7,6 +7,7 @@ from fleetflash.agent.ports import holders
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
 from fleetflash.agent.schema import BoardTransaction, PortFacts, Transaction
 from fleetflash.agent.store import Store, StoreError
+from fleetflash.agent.tools import environment
 
 #: What klippy says of a printer that may be stopped.
 IDLE_STATES = ("standby", "complete", "cancelled", "error")
@@ -27,6 +28,7 @@ def check_host(transaction: Transaction, store: Store) -> None:
     for board in transaction.boards:
         _check_port(board, ports, int(facts.get("MainPID") or 0))
         _check_images(board, store)
+        _check_tool(board)
 
 
 def check_printer(transaction: Transaction) -> None:
@@ -59,6 +61,16 @@ def _check_port(board: BoardTransaction, ports: List[PortFacts], klippy_pid: int
     for pid, command in other.holders(board.device) if other else holders(board.device):
         if pid != klippy_pid:
             raise RefusalError(f"{board.name}: {board.device} is held by process {pid} ({command}); end it")
+
+
+def _check_tool(board: BoardTransaction) -> None:
+    """The plan's snapshot looked with the eyes of the login; the tool runs as root."""
+    if not board.tool or board.lends_tool:
+        return
+    try:
+        environment.find()
+    except environment.ToolError as error:
+        raise RefusalError(f"{board.name}: {error}; nothing was stopped") from error
 
 
 def _check_images(board: BoardTransaction, store: Store) -> None:

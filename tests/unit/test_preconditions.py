@@ -7,6 +7,7 @@ import pytest
 from fleetflash.agent import devices, preconditions
 from fleetflash.agent.preconditions import RefusalError
 from fleetflash.agent.schema import BoardTransaction, Entry, Firmware, Image
+from fleetflash.agent.tools import environment
 
 BY_ID, BY_PATH = "/dev/serial/by-id/usb-Klipper_x-if00", "/dev/serial/by-path/usb-0:1.2"
 
@@ -49,3 +50,14 @@ def test_board_that_still_waits_in_its_bootloader_is_where_the_plan_saw_it(place
 def test_board_that_keeps_its_name_is_absent_without_it(places: dict[str, list[str]]) -> None:
     with pytest.raises(RefusalError, match="now is absent, the plan saw /dev/ttyACM1"):
         preconditions._check_port(transaction_of(programmer="wch_isp"), [], 0)
+
+
+def test_a_tool_that_only_the_login_has_is_refused_before_anything_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find() -> environment.Environment:
+        raise environment.ToolError("no esptool here")
+
+    monkeypatch.setattr(environment, "find", find)
+    with pytest.raises(RefusalError, match="toolhead: no esptool here; nothing was stopped"):
+        preconditions._check_tool(transaction_of(programmer="esptool", tool=True))
+    preconditions._check_tool(transaction_of(programmer="esptool", tool=True, placement="controller"))
+    preconditions._check_tool(transaction_of())

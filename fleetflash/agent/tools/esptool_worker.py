@@ -62,7 +62,10 @@ class Reporter(EspLogBase):  # type: ignore[misc]
         self.report: Callable[[int, int], None] = lambda done, total: None
 
     def print(self, *args: Any, **kwargs: Any) -> None:
-        print(*args, file=sys.stderr, end=str(kwargs.get("end", "\n")))
+        try:
+            print(*args, file=sys.stderr, end=str(kwargs.get("end", "\n")), flush=True)
+        except OSError:
+            pass  # talk that nobody can keep must not end the writing of a board
 
     err = warn = note = hint = debug = warning = error = print
 

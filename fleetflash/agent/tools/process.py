@@ -3,7 +3,6 @@
 import os
 import select
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, List, Protocol, Tuple
@@ -56,7 +55,8 @@ class ToolProcess:
 
     def __init__(self, command: List[str], name: str):
         self.name = name
-        self._errors = tempfile.TemporaryFile()
+        # In memory: a disk that is full must not keep a board from its way back.
+        self._errors = os.fdopen(os.memfd_create("fleetflash-tool"), "w+b")
         # The agent itself may be a zip file, which Python takes for a directory of modules.
         home = str(Path(__file__).parents[3])
         self._process = subprocess.Popen(
