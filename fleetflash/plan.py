@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from fleetflash.agent.schema import (
     HOST_CODE,
+    UNFINISHED,
     BoardFacts,
     BoardTransaction,
     Entry,
@@ -22,7 +23,7 @@ from fleetflash.agent.schema import (
     TransactionFacts,
 )
 from fleetflash.boards import KLIPPER_RESTART_SECONDS, PROGRAMMERS, Board, KlipperHost
-from fleetflash.firmware.artifact import Artifact, KlipperFacts
+from fleetflash.firmware.artifact import Artifact, ArtifactFile, KlipperFacts
 from fleetflash.firmware.chips import Chip, chip, mcu_fits
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.host_code import MOVE_SECONDS, Verdict, WantedCode, judge
@@ -31,6 +32,10 @@ from fleetflash.host_code import MOVE_SECONDS, Verdict, WantedCode, judge
 DISK_RESERVE = 64 * 1024 * 1024
 #: What one round trip costs beside the port (USB serial adapters poll every millisecond), in seconds.
 LOCAL_ROUND_TRIP = 0.001
+
+
+#: Where ESP-IDF's default has a partition table, and what the flash of such a chip erases at once, in bytes.
+_PARTITION_TABLE, _SECTOR = 0x8000, 4096
 
 
 class Action(StrEnum):
@@ -256,6 +261,8 @@ def _plan_board(
         assumed = "" if facts.firmware.version else f"assumed from the ledger: {facts.firmware.error}"
         return dataclasses.replace(plan, action=Action.NONE, reason=assumed)
     way_back, kind = find_way_back(facts, target, board, catalogue.artifacts)
+    if way_back is not None and not _undoes(way_back, wanted) and _can_read_former(board, facts):
+        way_back, kind = None, ""
     # A chip that is said to be protected can't be read.
     backup = PROGRAMMERS[board.programmer].backup(protected=board.unprotect, known_good=way_back is not None)
     reads = way_back is None and backup == "read-back" and not board.accept_no_way_back
@@ -350,6 +357,32 @@ def find_way_back(
         if found:
             return found[0], kind
     return None, ""
+
+
+def _undoes(way_back: Artifact, wanted: Artifact) -> bool:
+    """Whether writing ``way_back`` brings all of a flash back that ``wanted`` overwrites.
+
+    The parts of an ESP image lie between what the firmware keeps for itself. With the same partition table both write
+    to the same partitions; with another one, an application may lie where the former firmware had its settings.
+    """
+    if wanted.esp is None or way_back.esp is None:
+        return True
+    tables = [{f.sha256 for f in image.files if f.offset == _PARTITION_TABLE} for image in (wanted, way_back)]
+    if tables[0] and tables[0] == tables[1]:
+        return True
+    covered = {sector for file in way_back.files for sector in _sectors(file)}
+    return all(sector in covered for file in wanted.files for sector in _sectors(file))
+
+
+def _sectors(file: ArtifactFile) -> range:
+    return range(file.offset // _SECTOR, -(-(file.offset + file.size) // _SECTOR))
+
+
+def _can_read_former(board: Board, facts: BoardFacts) -> bool:
+    """Whether the board holds its former firmware whole, and can be read."""
+    if facts.ledger and facts.ledger.image_sha256 == UNFINISHED:
+        return False
+    return PROGRAMMERS[board.programmer].read_back and not board.unprotect and not board.accept_no_way_back
 
 
 def _port_problem(board: Board, facts: BoardFacts, observed: Snapshot, shared: dict[str, str]) -> str:
@@ -530,7 +563,7 @@ def _with_transaction(
         was_active=was_active,
         was_ready=service.klippy == "ready",
         policy=desired.policy,
-        restore_seconds=round(writing + by_hand + KLIPPER_RESTART_SECONDS, 1),
+        restore_seconds=round(sum(map(_restoring, flashes)) + by_hand + KLIPPER_RESTART_SECONDS, 1),
         host_code=_host_code(flashes, observed),
     )
     artifacts = {}
@@ -547,6 +580,15 @@ def _with_transaction(
         notes=notes,
         unreported=unreported,
     )
+
+
+def _restoring(plan: BoardPlan) -> float:
+    """Return what taking a board back may take: its way back may be larger than what was written."""
+    writing = plan.seconds or 0.0
+    if plan.board is None or plan.way_back is None:
+        return writing
+    pace = PROGRAMMERS[plan.board.programmer].pace
+    return max(writing, round(pace.seconds(plan.way_back.size, LOCAL_ROUND_TRIP), 1))
 
 
 def _story(transaction: TransactionFacts) -> str:

@@ -7,13 +7,11 @@ from typing import Any, Callable, Dict, List, Optional
 from fleetflash.agent.events import EventWriter, path_for
 from fleetflash.agent.history import uids
 from fleetflash.agent.protocols.programmer import Ask, Progress
-from fleetflash.agent.schema import HOST_CODE, BoardTransaction, Image, LedgerEntry, Transaction
+from fleetflash.agent.schema import HOST_CODE, UNFINISHED, BoardTransaction, Image, LedgerEntry, Transaction
 from fleetflash.agent.store import Store
 
 COMMITTED, RESTORED, REFUSED, FAILED, NEEDS_ATTENTION = "committed", "restored", "refused", "failed", "needs-attention"
 
-#: What the ledger says of a board from its first erased byte until its next commit or restore.
-UNFINISHED = "unfinished"
 #: Without these in the journal nothing may go on; of all others the work is worth more than the record.
 ESSENTIAL_STEPS = ("begin", "prepared", "guarded", "backed-up", "checkout", "writing", "committed")
 

@@ -17,6 +17,8 @@ UNIT = "fleetflash.service"
 
 #: What Klipper's own code is called among the boards of a transaction; no board can have a name with a blank.
 HOST_CODE = "host code"
+#: What the ledger says of a board from its first erased byte until its next commit or restore.
+UNFINISHED = "unfinished"
 
 #: Where a flash protocol's code runs.
 PLACEMENTS = ("host", "controller")

@@ -18,8 +18,8 @@ from fleetflash.agent.host_code import HOST_CODE_ERRORS, HostCodeMove
 from fleetflash.agent.lease import lend_port
 from fleetflash.agent.lent_tool import LentTool
 from fleetflash.agent.port import Port
-from fleetflash.agent.record import COMMITTED, FAILED, NEEDS_ATTENTION, REFUSED, RESTORED, UNFINISHED, Record
-from fleetflash.agent.schema import HOST_CODE, BoardTransaction, Image, Transaction, to_json
+from fleetflash.agent.record import COMMITTED, FAILED, NEEDS_ATTENTION, REFUSED, RESTORED, Record
+from fleetflash.agent.schema import HOST_CODE, UNFINISHED, BoardTransaction, Image, Transaction, to_json
 from fleetflash.agent.service import KlipperService
 from fleetflash.agent.store import Store
 from fleetflash.agent.tools.process import Tool
@@ -176,7 +176,8 @@ class Runner:
         """
         board, backups = session.board, Backups(self.store)
         ledger = self.store.ledger(board.name)
-        if ledger is not None and ledger.image_sha256 == UNFINISHED:
+        same = ledger is not None and (not ledger.uid or not session.uid or ledger.uid == session.uid)
+        if ledger is not None and same and ledger.image_sha256 == UNFINISHED:
             found = backups.before_unfinished(board, session.uid)
         else:
             self.record.log("reading", board=board.name)

@@ -10,7 +10,7 @@ import pytest
 import fleetflash.plan
 from fleetflash.agent.schema import BoardFacts, Firmware, Holder, LedgerEntry, PortFacts, TransactionFacts
 from fleetflash.boards import PROGRAMMERS, Board
-from fleetflash.firmware.artifact import Artifact
+from fleetflash.firmware.artifact import Artifact, ArtifactFile
 from fleetflash.plan import Action, Printer, hold_back, printer_state
 from tests.unit.observed import (
     KLIPPY_PID,
@@ -541,3 +541,33 @@ def test_a_host_without_klipper_is_flashed_and_nothing_is_stopped() -> None:
     found = plan(snapshot(seen(), service=none), gateway(), artifacts=BUILDS, service="")
     assert found.transaction is not None and found.downtime is None
     assert (found.transaction.service, found.transaction.was_active, found.transaction.was_ready) == ("", False, False)
+
+
+def of_parts(version: str, *parts: tuple[int, int, str], labels: tuple[str, ...] = ()) -> Artifact:
+    """A gateway's layout of (offset, size, digit of its hash)."""
+    files = tuple(
+        {"name": f"{offset:x}.bin", "offset": offset, "size": size, "sha256": digit * 64}
+        for offset, size, digit in parts
+    )
+    base = gateway_artifact(version, *labels)
+    return base.model_copy(update={"files": tuple(ArtifactFile(**file) for file in files)})
+
+
+def test_a_way_back_that_leaves_settings_overwritten_is_none_where_the_board_can_be_read() -> None:
+    former = of_parts("v1", (0x8000, 0xC00, "a"), (0x10000, 0x80000, "b"), labels=("factory",))
+    larger = of_parts("v2", (0x8000, 0xC00, "a"), (0x10000, 0x90000, "c"))
+    elsewhere = of_parts("v2", (0x8000, 0xC00, "d"), (0x10000, 0x90000, "c"))
+    within = of_parts("v2", (0x8000, 0xC00, "d"), (0x10000, 0x70000, "c"))
+    for wanted, kind in ((larger, "factory"), (elsewhere, "read-back"), (within, "factory")):
+        found = plan(snapshot(seen()), gateway(), artifacts=(former, wanted))
+        assert only(found).way_back_kind == kind
+        assert found.transaction is not None and found.transaction.boards[0].read_back is (kind == "read-back")
+    half = LedgerEntry(former.id, "unfinished", "", "t0", "esp32")
+    interrupted = only(plan(snapshot(seen(ledger=half)), gateway(), artifacts=(former, elsewhere)))
+    assert interrupted.way_back_kind == "committed", "what it holds now is no way back"
+
+
+def test_a_restore_has_the_time_that_its_way_back_needs() -> None:
+    former = of_parts("v1", (0x0, 0x800000, "b"), labels=("factory",))
+    found = plan(snapshot(seen()), gateway(), artifacts=(former, of_parts("v2", (0x10000, 0x10000, "c"))))
+    assert found.transaction is not None and found.transaction.restore_seconds > 8 * 2**20 * 10 / 460_800

@@ -13,8 +13,7 @@ from fleetflash.agent.backups import Backups
 from fleetflash.agent.lease import OutOfReachError
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols.errors import NoAnswerError, ProtocolError, RefusedError, VerifyError
-from fleetflash.agent.record import UNFINISHED
-from fleetflash.agent.schema import Firmware, LedgerEntry
+from fleetflash.agent.schema import UNFINISHED, Firmware, LedgerEntry
 from fleetflash.agent.systemd import SystemdError
 
 MakeHost = Callable[..., FakeHost]
@@ -592,3 +591,11 @@ def test_a_neighbour_whose_way_back_is_out_of_reach_is_not_entered_as_flashed(
     ledger = host.store.ledger("a")
     assert ledger is not None and ledger.image_sha256 == UNFINISHED
     assert host.results() == {"a": "failed", "b": "restored"}
+
+
+def test_a_board_that_replaces_one_whose_write_was_interrupted_is_read(host_with: MakeHost) -> None:
+    host = host_with("a")
+    host.store.write_ledger("a", LedgerEntry("", UNFINISHED, "", "t0", "ch32v203c8t6", "ff" * 8))
+    host.faults["verify", "a"] = [VerifyError("differs")]
+    host.run(host.transaction("compatible", way_back=None, read_back=True))
+    assert host.results() == {"a": "restored"}
