@@ -13,13 +13,17 @@ from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol, cast
 
 from fleetflash.agent import wire
+from fleetflash.agent.tools import environment
+from fleetflash.agent.tools.environment import WANTED
 from fleetflash.link.errors import LinkError
 
 Message = dict[str, Any]
 
 #: What the host says when it is done with a tool, and what it says when it was done without a word.
 LAST_WORDS = ("end", "event", "outcome", "refused")
-MISSING = "no esptool on this controller; pip install 'fleetflash[esp]' in its virtualenv"
+INSTALL = "pip install 'fleetflash[esp]' in its virtualenv"
+MISSING = f"no esptool on this controller; {INSTALL}"
+ENDED = "the controller's esptool has ended; try it there: python -m fleetflash.link.esptool_worker test </dev/null"
 _END_SECONDS = 5.0
 
 
@@ -34,10 +38,12 @@ class Session(Protocol):
 def why_no_esptool() -> str:
     """Say why esptool can't be run here; empty when it can."""
     try:
-        importlib.metadata.version("esptool")
+        version = importlib.metadata.version("esptool")
     except importlib.metadata.PackageNotFoundError:
         return MISSING
-    return ""
+    return (
+        "" if environment.is_known(version) else f"esptool {version} on this controller is none of {WANTED}; {INSTALL}"
+    )
 
 
 def serve(session: Session, name: str, on_progress: Callable[[Message], None]) -> Message:
@@ -53,7 +59,8 @@ def serve(session: Session, name: str, on_progress: Callable[[Message], None]) -
             command = [sys.executable, "-m", "fleetflash.link.esptool_worker", name]
             end = theirs.fileno()
             tool = subprocess.Popen(command, stdin=end, stdout=end, stderr=subprocess.DEVNULL)
-        answers = threading.Thread(target=_answer, args=(ours, session, on_progress), daemon=True)
+        over = threading.Event()
+        answers = threading.Thread(target=_answer, args=(ours, session, on_progress, over), daemon=True)
         answers.start()
         try:
             while True:
@@ -65,6 +72,7 @@ def serve(session: Session, name: str, on_progress: Callable[[Message], None]) -
                 except OSError:
                     _excuse(session, message)
         finally:
+            over.set()
             ours.shutdown(socket.SHUT_RDWR)
             answers.join(_END_SECONDS)
             try:
@@ -74,8 +82,10 @@ def serve(session: Session, name: str, on_progress: Callable[[Message], None]) -
                 tool.wait()
 
 
-def _answer(tool: socket.socket, session: Session, on_progress: Callable[[Message], None]) -> None:
-    """Carry what the tool says to the host, but for its progress."""
+def _answer(
+    tool: socket.socket, session: Session, on_progress: Callable[[Message], None], over: threading.Event
+) -> None:
+    """Carry what the tool says to the host, but for its progress; tell when it dies before it is ``over``."""
     stream = cast(BinaryIO, tool.makefile("rb", buffering=0))
     try:
         while (frame := wire.read_frame(stream)) is not None:
@@ -88,14 +98,26 @@ def _answer(tool: socket.socket, session: Session, on_progress: Callable[[Messag
                 on_progress(message)
             else:
                 session.send(message)
-    except (OSError, wire.WireError, LinkError):
+    except LinkError:
         return  # the other direction tells
+    except (OSError, wire.WireError):
+        pass
+    try:
+        # A call that it has taken is answered by nobody else, and a printer would stand still until it is given up.
+        if not over.is_set():
+            session.send(_ended())
+    except LinkError:
+        pass
 
 
 def _excuse(session: Session, message: Message | bytes) -> None:
     """A tool that has died answers no call."""
     if isinstance(message, dict) and message["type"] == "call":
-        session.send({"type": "result", "ok": False, "kind": "tool", "error": "the controller's esptool has ended"})
+        session.send(_ended())
+
+
+def _ended() -> Message:
+    return {"type": "result", "ok": False, "kind": "tool", "error": ENDED}
 
 
 def _frame(message: Message | bytes) -> bytes:

@@ -39,9 +39,14 @@ def find(tools: Path = TOOLS) -> Environment:
     how = f"python3 -m venv {tools} && {tools}/bin/pip install '{WANTED}'"
     if found is None:
         raise ToolError(f"no esptool in {tools}; install it as root: {how}")
-    if not OLDEST <= _numbers(found.version) < TOO_NEW:
+    if not is_known(found.version):
         raise ToolError(f"{found.python} has esptool {found.version}, needed is {WANTED}; install that: {how}")
     return found
+
+
+def is_known(version: str) -> bool:
+    """Whether this is a version of esptool whose library the worker uses."""
+    return OLDEST <= _numbers(version) < TOO_NEW
 
 
 def _virtualenv(tools: Path) -> Optional[Environment]:
