@@ -34,6 +34,17 @@ def resisting(entries: Entries) -> Set[str]:
     return found
 
 
+def attempts(entries: Entries) -> Dict[str, int]:
+    """Return how often each board's way back was begun since it was last written or restored."""
+    found: Dict[str, int] = {}
+    for entry in entries:
+        if entry["step"] == "restoring":
+            found[str(entry["board"])] = found.get(str(entry["board"]), 0) + 1
+        elif entry["step"] in ("writing", "restored"):
+            found.pop(str(entry["board"]), None)
+    return found
+
+
 def verified_boards(entries: Entries) -> Set[str]:
     """Return the boards whose last write was verified."""
     verified: Set[str] = set()

@@ -5,7 +5,7 @@ from typing import Callable, Dict, Optional, Set
 
 from fleetflash.agent import patience
 from fleetflash.agent.board import BoardOnPort, WrongFirmwareError
-from fleetflash.agent.history import backed_up, resisting, unsettled
+from fleetflash.agent.history import attempts, backed_up, resisting, unsettled
 from fleetflash.agent.host_code import HOST_CODE_ERRORS, HostCodeMove
 from fleetflash.agent.lease import LeaseError, OutOfReachError
 from fleetflash.agent.port import PortError
@@ -49,6 +49,8 @@ class WayBack:
             self.record.results[name].update(result=FAILED, detail=error)
         entries = self.record.entries()
         written, resisted = unsettled(entries), resisting(entries)
+        # A settling that its unit has ended in the middle of an attempt would begin all of them again, without end.
+        resisted |= {name for name, count in attempts(entries).items() if count >= patience.RESTORE_ATTEMPTS}
         restore = written if self.record.transaction.policy == "exact" else written & set(failed)
         if restore:
             self.stop_klipper()
@@ -56,8 +58,8 @@ class WayBack:
         if HOST_CODE in restore and not self._restore_host_code(failed.get(HOST_CODE, "")):
             stuck.add(HOST_CODE)
         for name in sorted(restore - {HOST_CODE}, key=lambda name: (name in resisted, name)):
-            attempts = 1 if name in resisted else patience.RESTORE_ATTEMPTS
-            if not self._restore(name, failed.get(name, ""), attempts):
+            most = 1 if name in resisted else patience.RESTORE_ATTEMPTS
+            if not self._restore(name, failed.get(name, ""), most):
                 stuck.add(name)
         self.leave_bootloaders()
         return stuck
@@ -89,13 +91,13 @@ class WayBack:
         self.record.results[HOST_CODE].update(result=RESTORED, detail=reason or "taken back with its boards")
         return True
 
-    def _restore(self, name: str, reason: str, attempts: int) -> bool:
+    def _restore(self, name: str, reason: str, most: int) -> bool:
         """Write a board's way back and check it; a board without one, or that fails, is latched for a person.
 
         False for those that are latched. A board that only a controller can write is left to the next run.
         """
         problem = ""
-        for attempt in range(1, attempts + 1):
+        for attempt in range(1, most + 1):
             self.record.log("restoring", board=name, attempt=attempt)
             try:
                 image = self._write(name)

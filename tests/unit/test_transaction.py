@@ -599,3 +599,19 @@ def test_a_board_that_replaces_one_whose_write_was_interrupted_is_read(host_with
     host.faults["verify", "a"] = [VerifyError("differs")]
     host.run(host.transaction("compatible", way_back=None, read_back=True))
     assert host.results() == {"a": "restored"}
+
+
+def test_settlings_that_die_in_the_middle_of_a_way_back_do_not_go_on_without_end(host_with: MakeHost) -> None:
+    host = host_with("a")
+    whole = host.transaction()
+    host.kill_on = ("programming", "a")
+    with pytest.raises(Death):
+        host.run(whole)
+    for _ in range(patience.RESTORE_ATTEMPTS):
+        host.kill_on = ("programming", "a")
+        with pytest.raises(Death):
+            host.after_death(whole)
+    host.faults["program", "a"] = [RefusedError("refused")] * 9
+    host.after_death(whole)
+    assert host.journal("restoring") == ["restoring a"] * (patience.RESTORE_ATTEMPTS + 1)
+    assert host.results() == {"a": "needs-attention"} and host.active
