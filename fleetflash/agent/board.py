@@ -233,7 +233,8 @@ class Session:
 
     def write(self, image: bytes, progress: Callable[[str], Progress]) -> None:
         """Erase, program and verify. ``progress`` gives a callback for each phase."""
-        if len(image) > self.board.flash_size:
+        # An archive of parts is larger than what it holds; its tool knows the flash's own size.
+        if not self.programmer.capabilities.parts and len(image) > self.board.flash_size:
             raise ProtocolError(
                 f"{self.board.name}: the image has {len(image)} bytes, the flash {self.board.flash_size}"
             )
