@@ -142,7 +142,7 @@ class Board(BaseModel):
     @field_validator("uid", mode="before")
     @classmethod
     def _lower(cls, uid: Any) -> Any:
-        return uid.replace("-", "").lower() if isinstance(uid, str) else uid
+        return re.sub("[:-]", "", uid).lower() if isinstance(uid, str) else uid
 
 
 @dataclass(frozen=True)
