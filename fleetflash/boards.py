@@ -144,6 +144,16 @@ class Board(BaseModel):
     def _lower(cls, uid: Any) -> Any:
         return re.sub("[:-]", "", uid).lower() if isinstance(uid, str) else uid
 
+    @field_validator("uid")
+    @classmethod
+    def _can_be_compared(cls, uid: str, info: ValidationInfo) -> str:
+        capabilities = PROGRAMMERS.get(info.data.get("programmer", ""))
+        if uid and capabilities and not capabilities.tells_uid:
+            raise ValueError(
+                f"{info.data['programmer']} learns no unique id that it could be compared with; leave it out"
+            )
+        return uid
+
 
 @dataclass(frozen=True)
 class KlipperCode:

@@ -352,7 +352,9 @@ def find_way_back(
     committed = [a for a in fitting if facts.ledger and a.id == facts.ledger.artifact]
     factory = [a for a in fitting if "factory" in a.labels]
     # Several factory images for one chip are a guess, unless one carries the firmware's own name.
-    factory = [a for a in factory if a.name == board.firmware] or (factory if len(factory) == 1 else [])
+    named = [a for a in factory if a.name == board.firmware]
+    # A chip of many products is read back rather than given the firmware of another one.
+    factory = named or (factory if len(factory) == 1 and not PROGRAMMERS[board.programmer].parts else [])
     for found, kind in ((running, "running"), (committed, "committed"), (factory, "factory")):
         if found:
             return found[0], kind

@@ -36,6 +36,8 @@ from fleetflash.agent.ports import SerialPort
 
 #: How many bytes each side may have on their way to the other.
 WINDOW = 256 * 1024
+#: A tool whose process lives, but does nothing for this long, in seconds, hangs: erasing a whole flash takes less.
+TOOL_SILENCE = 180.0
 #: A controller that says nothing for this long, in seconds, is taken for dead: its port must not stay locked.
 SILENCE = 60.0
 
@@ -94,7 +96,7 @@ class ToolServer:
     """
 
     def __init__(self, port: SerialPort, descriptor: int, silence: float = SILENCE):
-        self._server = _Server(port, descriptor, descriptor, silence)
+        self._server = _Server(port, descriptor, descriptor, silence, TOOL_SILENCE)
         self._server.grant()
 
     def exchange(self, messages: Iterable[Message]) -> Tuple[Message, List[Message]]:
@@ -114,12 +116,13 @@ class _PeerGone(Exception):
 
 
 class _Server:
-    def __init__(self, port: SerialPort, read_fd: int, write_fd: int, silence: float) -> None:
+    def __init__(self, port: SerialPort, read_fd: int, write_fd: int, silence: float, idle: float = math.inf) -> None:
         self._port = port
         self._read_fd = read_fd
         self._write_fd = write_fd
         self._silence = silence
-        self._heard = time.monotonic()
+        self._idle = idle
+        self._heard = self._worked = time.monotonic()
         self._arrived = bytearray()
         self._leaving = bytearray()
         self._queue: Deque[Union[memoryview, Message]] = deque()
@@ -142,7 +145,7 @@ class _Server:
         self._send({"type": "credit", "bytes": WINDOW})
 
     def exchange(self, messages: Iterable[Message]) -> Tuple[Message, List[Message]]:
-        self._heard = time.monotonic()
+        self._heard = self._worked = time.monotonic()
         self._commands.closed, self._commands.pieces = None, []
         for message in messages:
             self._send(message)
@@ -195,6 +198,8 @@ class _Server:
             self._take_in()
         elif time.monotonic() - self._heard > self._silence:
             raise _PeerGone
+        if time.monotonic() - self._worked > self._idle:
+            raise _PeerGone
         if self._write_fd != self._read_fd and events.get(self._write_fd, 0) & gone:
             raise _PeerGone
         if events.get(self._port.fileno(), 0) & (select.POLLIN | gone):
@@ -245,6 +250,7 @@ class _Server:
 
     def _enqueue(self, kind: bytes, payload: bytes) -> None:
         if kind == wire.DATA:
+            self._worked = self._heard
             self._queued_bytes += len(payload)
             if self._queued_bytes > WINDOW:
                 raise wire.WireError(f"{self._queued_bytes} bytes on their way, {WINDOW} were allowed")
@@ -252,6 +258,8 @@ class _Server:
                 self._queue.append(memoryview(payload))
             return
         message = wire.decode_json(payload)
+        if message["type"] != "ping":
+            self._worked = self._heard
         if message["type"] == "credit":
             self._credit += int(number(message, "bytes", 2**31))
         elif message["type"] != "ping":

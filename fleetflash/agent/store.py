@@ -24,6 +24,8 @@ from fleetflash.agent.schema import STATE, LedgerEntry, SchemaError, Transaction
 
 #: Old transactions that are kept for the record.
 KEPT_TRANSACTIONS = 20
+#: A file that was begun so long ago, in seconds, was left by an agent that died.
+UNFINISHED_SECONDS = 3600.0
 
 
 class StoreError(Exception):
@@ -219,6 +221,9 @@ class Store:
         for image in self.root.glob("images/*.bin"):
             if image.stem not in named:
                 disk.remove(image)
+        for unfinished in self.root.glob("images/.*.tmp"):
+            if time.time() - unfinished.stat().st_mtime > UNFINISHED_SECONDS:
+                disk.remove(unfinished)
 
 
 def _image_hashes(value: Any) -> Iterator[str]:

@@ -107,3 +107,11 @@ def test_durations() -> None:
     for wrong in ("2 days", "-1s", -1, float("inf"), True, None):
         with pytest.raises(BoardDataError, match="duration"):
             read_duration(wrong)
+
+
+def test_a_unique_id_that_nothing_can_be_compared_with_is_refused() -> None:
+    fields = {"port": "/dev/serial/by-path/a", "chip": "atmega328p", "programmer": "stk500", "firmware": "k"}
+    read = read_host("printer", {"boards": {"old": {**fields, "uid": "aa"}}})
+    ((name, problem),) = read.errors
+    assert name == "old" and "stk500 learns no unique id" in problem
+    assert not read_host("printer", {"boards": {"old": fields}}).errors

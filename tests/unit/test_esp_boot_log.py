@@ -26,6 +26,10 @@ def test_an_older_idf_says_it_in_another_component() -> None:
     assert esp_boot_log.read(BANNER + old).version == "v1.2.3"
 
 
+def test_a_version_may_hold_blanks() -> None:
+    assert esp_boot_log.read(INFORMATION.replace(b"v1.2.3", b"1.0 beta 2")).version == "1.0 beta 2"
+
+
 def test_a_line_that_has_not_ended_says_nothing_yet() -> None:
     assert esp_boot_log.read(b"I (66) app_init: App version:      v1.2") == BootLog()
 

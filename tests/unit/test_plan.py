@@ -494,6 +494,12 @@ def test_a_gateway_gets_all_parts_of_its_build_as_one_image() -> None:
     assert set(found.artifacts) == {build.image_sha256 for build in BUILDS}
 
 
+def test_a_gateway_is_read_back_rather_than_given_the_factory_image_of_another_product() -> None:
+    other = BUILDS[0].model_copy(update={"name": "another-product"})
+    found = only(plan(snapshot(seen()), gateway(), artifacts=(other, BUILDS[1])))
+    assert (found.way_back, found.way_back_kind) == (None, "read-back")
+
+
 def test_a_gateway_is_current_by_the_word_of_the_ledger() -> None:
     done = LedgerEntry(BUILDS[1].id, BUILDS[1].image_sha256, "v2", "t0", "esp32")
     found = only(plan(snapshot(seen(ledger=done)), gateway(), artifacts=BUILDS))

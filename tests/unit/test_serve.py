@@ -341,3 +341,28 @@ def test_main_says_why_a_port_cannot_be_opened() -> None:
     process.send(type="open", port="/dev/ttyUSB-none")
     assert process.receive()["message"].startswith("/dev/ttyUSB-none: no such port")
     assert process.end() == 1
+
+
+def test_tool_that_lives_and_does_nothing_is_given_up(
+    terminal: PseudoTerminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "TOOL_SILENCE", 0.5)
+    port = SerialPort.open(terminal.path)
+    here, there = socket.socketpair()
+    there.setblocking(False)
+    over = threading.Event()
+
+    def live() -> None:
+        while not over.wait(0.05):
+            here.sendall(wire.encode_json({"type": "ping"}))
+
+    heart = threading.Thread(target=live)
+    heart.start()
+    try:
+        assert serve.ToolServer(port, there.fileno()).exchange([{"type": "call"}]) == ({}, [])
+    finally:
+        over.set()
+        heart.join()
+        here.close()
+        there.close()
+        port.close()

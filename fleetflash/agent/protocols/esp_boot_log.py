@@ -28,8 +28,8 @@ _MOST_BYTES = 256 * 1024
 #: ESP-IDF's CONFIG_LOG_COLORS wraps every line in these.
 _COLOR = re.compile(rb"\x1b\[[0-9;]*m")
 _STARTS = re.compile(rb"rst:0x[0-9a-f]+ \(\w+\)")
-_VERSION = re.compile(rb"App version:\s+(\S+)\s")
-_PROJECT = re.compile(rb"Project name:\s+(\S+)\s")
+_VERSION = re.compile(rb"App version:[ \t]+([^\r\n]*\S)[ \t]*[\r\n]")
+_PROJECT = re.compile(rb"Project name:[ \t]+([^\r\n]*\S)[ \t]*[\r\n]")
 _HASH = re.compile(rb"ELF file SHA256:\s+([0-9a-f]{8,64})")
 _TROUBLE = re.compile(
     rb"(Guru Meditation Error[^\r\n]*|Brownout detector was triggered|abort\(\) was called[^\r\n]*"

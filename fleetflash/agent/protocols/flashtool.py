@@ -43,6 +43,7 @@ class FlashtoolProgrammer(UsbTool):
     capabilities = Capabilities(
         read_back=False,
         entries=("request", "button"),
+        tells_uid=False,
         connection="usb",
         options=OPTIONS,
         pace=Pace(baudrate=2_000_000, chunk=64, overhead=28, fixed=8.0, busy=0.002),

@@ -29,6 +29,7 @@ class LinuxProcessProgrammer:
     capabilities = Capabilities(
         read_back=True,
         entries=("none",),
+        tells_uid=False,
         connection="process",
         options={"unit": "klipper-mcu.service", "binary": "/usr/local/bin/klipper_mcu"},
         pace=Pace(baudrate=100_000_000, chunk=65536, overhead=0, fixed=3.0),

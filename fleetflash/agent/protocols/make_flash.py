@@ -39,6 +39,7 @@ class MakeFlashProgrammer(UsbTool):
     capabilities = Capabilities(
         read_back=False,
         entries=("request",),
+        tells_uid=False,
         connection="usb",
         options={"tool": "", "directory": "/home/pi/klipper"},
         pace=Pace(baudrate=500_000, chunk=2048, overhead=16, busy=0.03, fixed=15.0),
@@ -74,6 +75,11 @@ class MakeFlashProgrammer(UsbTool):
             _write_as_owner(place, image)
         except OSError as error:
             raise ProtocolError(f"{self.port.name}: {place}: {error.strerror or error}") from error
+        if not self.socket.tty() and self.socket.like([self.socket.ids()]) > 1:
+            raise ProtocolError(
+                f"{self.port.name}: several boards are in a bootloader {self.socket.ids()}, and make flash can't tell "
+                "them apart; unplug the others"
+            )
         try:
             device = self.socket.tty() or self.socket.ids()
             self.tool.run(flash_arguments(str(self._directory), device), WORK_SECONDS)

@@ -57,6 +57,7 @@ class PicotoolProgrammer(UsbTool):
     capabilities = Capabilities(
         read_back=True,
         entries=("request", "button"),
+        tells_uid=False,
         connection="usb",
         options=OPTIONS,
         pace=Pace(baudrate=4_000_000, chunk=4096, overhead=64, busy=0.045, fixed=8.0),

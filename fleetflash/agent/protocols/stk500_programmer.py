@@ -40,6 +40,7 @@ class Stk500Programmer:
     capabilities = Capabilities(
         read_back=True,
         entries=("lines", "button"),
+        tells_uid=False,
         quiet=2.0,
         pace=Pace(baudrate=BAUDRATE, chunk=128, overhead=13, trips=2, busy=0.009, fixed=2.0),
     )

@@ -97,7 +97,10 @@ class ToolProcess:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            try:
+                self._process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                pass  # it waits for its device, inside the kernel; nobody can do more
         self._errors.close()
 
     @property
@@ -111,8 +114,16 @@ class ToolProcess:
         return self._process.stdout  # type: ignore[return-value]
 
     def _send(self, message: Message) -> None:
-        self._stdin.write(wire.encode_json(message))
-        self._stdin.flush()
+        rest = memoryview(wire.encode_json(message))
+        descriptor = self._stdin.fileno()
+        os.set_blocking(descriptor, False)
+        poller = select.poll()
+        poller.register(descriptor, select.POLLOUT)
+        while rest:
+            if not poller.poll(SILENCE * 1000):
+                self._process.kill()
+                raise NoAnswerError(f"{self.name}: esptool takes nothing for {SILENCE:g} s and was ended")
+            rest = rest[os.write(descriptor, rest) :]
 
     def _receive(self) -> Message:
         kind, length = wire.parse_header(self._read(wire.HEADER_SIZE))
