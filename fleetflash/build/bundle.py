@@ -14,22 +14,23 @@ REF = "refs/fleetflash/{}"
 
 @lru_cache(maxsize=8)
 def make_bundle(mirror: Path, commit: str, had: str) -> tuple[bytes, str]:
-    """Return a bundle of ``commit`` and the tag that names it, for a host that has ``had``; the tag may be empty.
+    """Return a bundle of ``commit`` with its tags, and the nearest of them; there may be none.
 
-    Hosts that are alike get the same one, made once.
-    Raises ``SourceError``.
+    + had: a commit that the host has, whose history is left out; empty: it has nothing
+
+    The commit is in it as ``REF`` says. Hosts that are alike get the same one, made once. Raises ``SourceError``.
     """
     name = REF.format(commit)
     with held(mirror.with_suffix(".lock")):
         git(mirror, "update-ref", name, commit)
-    tag = _tag(mirror, commit)
-    names = [name, *([f"refs/tags/{tag}"] if tag else [])]
+    names = [name, *(f"refs/tags/{tag}" for tag in git(mirror, "tag", f"--merged={commit}").splitlines())]
     # A host that has a later commit without this one has no whole history: it gets everything.
-    without = [] if _is_ancestor(mirror, commit, had) else [f"^{had}"]
+    known = bool(had) and _has(mirror, had) and not _is_ancestor(mirror, commit, had)
+    without = [f"^{had}"] if known else []
     with tempfile.TemporaryDirectory(prefix="fleetflash-") as directory:
         path = Path(directory) / "commits"
         git(mirror, "bundle", "create", "--quiet", str(path), *names, *without)
-        return path.read_bytes(), tag
+        return path.read_bytes(), _tag(mirror, commit)
 
 
 def _tag(mirror: Path, commit: str) -> str:
@@ -37,6 +38,14 @@ def _tag(mirror: Path, commit: str) -> str:
         return git(mirror, "describe", "--tags", "--abbrev=0", commit)
     except SourceError:
         return ""
+
+
+def _has(mirror: Path, commit: str) -> bool:
+    try:
+        git(mirror, "cat-file", "-e", f"{commit}^{{commit}}")
+    except SourceError:
+        return False
+    return True
 
 
 def _is_ancestor(mirror: Path, commit: str, of: str) -> bool:
