@@ -90,7 +90,9 @@ def _add_programmer(parser: argparse.ArgumentParser) -> None:
 
 
 def _wiring(text: str) -> str:
-    """For argparse: a wiring as the programmers know it."""
+    """For argparse, which asks for its default, too: a wiring as the programmers know it, or none."""
+    if not text:
+        return text
     try:
         entry_sequence(text)
     except ValueError as error:

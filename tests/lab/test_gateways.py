@@ -18,7 +18,7 @@ pytestmark = pytest.mark.lab
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateways]:
     require_lab()
-    with gateways("test-gateways", "10.79.0", tmp_path_factory.mktemp("gateways")) as fleet:
+    with gateways("test-gateways", "10.73.0", tmp_path_factory.mktemp("gateways")) as fleet:
         yield fleet
 
 

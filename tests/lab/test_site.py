@@ -25,7 +25,8 @@ SAVED = "\n#*# <---------------------- SAVE_CONFIG ---------------------->\n#*# 
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     require_lab()
     name, subnet = lab_name()
-    with Lab.up(name, bare_hosts(), subnet) as lab:
+    network, _, number = subnet.rpartition(".")
+    with Lab.up(f"{name}-site", bare_hosts(), f"{network}.{int(number) + 3}") as lab:
         yield Site(lab, tmp_path_factory.mktemp("site"))
     assert leftovers(lab.layout) == []
 
