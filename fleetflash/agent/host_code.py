@@ -40,7 +40,10 @@ class HostCodeMove:
         self._check_alone(checkout)
         if self.code.bundle is not None:
             self.store.read_image(self.code.bundle.sha256)
-            checkout.fetch(self.store.image(self.code.bundle.sha256), self.code.bundle.tag)
+            bundle = self.store.image(self.code.bundle.sha256)
+            # Commits are no secret, and the git that reads them is the user's.
+            bundle.chmod(0o644)
+            checkout.fetch(bundle, self.code.bundle.tag)
         checkout.check_move(self.code.wanted)
         checkout.keep(self.code.former)
         directory = checkout.directory()

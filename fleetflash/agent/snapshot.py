@@ -33,6 +33,8 @@ from fleetflash.agent.tools import environment
 
 #: klippy reaches ready, or gives up on a board for the moment, within this many seconds.
 STARTUP_SECONDS = 6.0
+#: klippy that has only just started offers its socket within this many seconds, also on a slow computer.
+SOCKET_SECONDS = 20.0
 SERVICE_PROPERTIES = ("LoadState", "ActiveState", "MainPID", "User")
 
 
@@ -109,15 +111,16 @@ def _service(request: SnapshotRequest, no_systemd: str) -> "tuple[ServiceFacts, 
 
 def _status(path: str) -> klippy.Status:
     """Ask klippy; one that has only just started gets a moment to find its boards."""
-    deadline = time.monotonic() + STARTUP_SECONDS
+    started = time.monotonic()
     while True:
+        waited = time.monotonic() - started
         try:
             status = klippy.status(path)
         except klippy.KlippyError:
-            if time.monotonic() > deadline or os.path.exists(path):
+            if waited > SOCKET_SECONDS or os.path.exists(path):
                 raise
         else:
-            if status.state != "startup" or time.monotonic() > deadline:
+            if status.state != "startup" or waited > STARTUP_SECONDS:
                 return status
         time.sleep(0.3)
 

@@ -11,6 +11,9 @@ from fleetflash.lab.bench import default_hosts
 from fleetflash.lab.lab import Lab, leftovers
 from tests.lab.fleet import Fleet
 
+#: What ``make test-full`` adds: one more of a kind, or minutes long.
+FULL = os.environ.get("FLEETFLASH_MATRIX") == "full"
+full_only = pytest.mark.skipif(not FULL, reason="part of make test-full")
 #: These take minutes: with several workers they must not begin last.
 LONG = (
     *("test_matrix.py", "test_gateways.py", "test_death.py", "test_programmers.py", "test_site.py", "test_exact.py"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fleetflash.lab.host import Host
+from tests.lab.conftest import full_only
 from tests.lab.fleet import FACTORY, WANTED, Fleet, journal, mcu_version, outcome, strike, wait_outcome, wait_settled
 from tests.lab.klipper_source import (
     CHECKOUT,
@@ -154,6 +155,7 @@ def test_all_is_old_when_the_agent_dies_in_the_checkout_or_the_power_before_the_
     assert both_died(fleet, source, agent, power) == ["", ""]
 
 
+@full_only
 def test_all_is_old_when_power_or_agent_go_in_the_middle_of_the_second_board(fleet: Fleet, source: Source) -> None:
     def power(host: Host) -> None:
         strike(host, "bmcu-b", "program", 15000, lambda: host.crash(keep_boards=True))

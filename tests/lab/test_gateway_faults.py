@@ -1,7 +1,7 @@
 """Faults of gateways, hosts and controllers while a gateway is written, wherever esptool runs.
 
 Each cell says what must come of it. Whatever that is: the gateway boots a whole firmware, Klipper runs, and the next
-run brings the gateway to what it shall be. A few cells run always, all with ``FLEETFLASH_MATRIX=full``.
+run brings the gateway to what it shall be. Part of ``make test-full``.
 """
 
 import os
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import pytest
 
 from fleetflash.lab.host import Host
-from tests.lab.conftest import require_lab
+from tests.lab.conftest import full_only, require_lab
 from tests.lab.fleet import NEXT, WANTED, outcome, strike, wait_outcome, wait_settled
 from tests.lab.gateways import APP, APP_SIZE, Gateways, gateways, status
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, full_only]
 
 HERE, LENT = "printer-1", "printer-2"
 FIRST, MIDDLE, LAST = APP, APP + APP_SIZE // 2, APP + APP_SIZE - 0x200
@@ -58,11 +58,7 @@ STRIKES: dict[str, Callable[[Host], None]] = {
     "power-cut": lambda host: host.crash(),
 }
 
-ALWAYS = {Cell(HERE, "power_cut"), Cell(LENT, "hang", byte=LAST)}
-FULL = os.environ.get("FLEETFLASH_MATRIX") == "full"
-CHOSEN = [
-    cell for cell in cells() if (FULL or cell in ALWAYS) and re.search(os.environ.get("FLEETFLASH_CELL", ""), str(cell))
-]
+CHOSEN = [cell for cell in cells() if re.search(os.environ.get("FLEETFLASH_CELL", ""), str(cell))]
 
 
 def void(_result: object) -> None:
@@ -118,9 +114,9 @@ def test_a_fault_of_the_gateway(fleet: Gateways, cell: Cell) -> None:
     converges(fleet, host)
 
 
-@pytest.mark.parametrize("byte", [FIRST, MIDDLE, LAST] if FULL else [MIDDLE])
+@pytest.mark.parametrize("byte", [FIRST, MIDDLE, LAST])
 @pytest.mark.parametrize("act", STRIKES)
-@pytest.mark.parametrize("name", [HERE, LENT] if FULL else [HERE])
+@pytest.mark.parametrize("name", [HERE, LENT])
 def test_a_death_while_the_gateway_is_written(fleet: Gateways, name: str, act: str, byte: int) -> None:
     host = ready(fleet, name)
     boards = fleet.inventory[name]["boards"]

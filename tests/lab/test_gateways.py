@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fleetflash.lab.host import Host
-from tests.lab.conftest import require_lab
+from tests.lab.conftest import full_only, require_lab
 from tests.lab.fleet import FACTORY, NEXT, WANTED, Run, journal, mcu_version, outcome, strike, wait_outcome
 from tests.lab.gateways import APP, MAC, Gateways, gateways, status
 from tests.lab.tools import TOOLS
@@ -58,6 +58,7 @@ def test_a_host_that_shall_write_itself_and_can_not_is_refused_before_anything_s
     assert host.run("systemctl show -P ExecMainStartTimestampMonotonic klipper", check=True).stdout == started
 
 
+@full_only
 @pytest.mark.parametrize("name", ["printer-1", "printer-2"])
 def test_a_gateway_that_dies_in_the_middle_gets_its_former_firmware(fleet: Gateways, name: str) -> None:
     host = fleet.lab.host(name)

@@ -14,7 +14,7 @@ from tests.lab.site_source import NEXT, VERSION
 
 pytestmark = pytest.mark.lab
 
-KILLS = 10 if os.environ.get("FLEETFLASH_MATRIX") == "full" else 3
+KILLS = 10 if os.environ.get("FLEETFLASH_MATRIX") == "full" else 2
 SEED = 5
 #: What somebody has on an own Klipper host, and Klipper's own lines at its end.
 OWN_CFG = "[printer]\nkinematics: none\nmax_velocity: 100\nmax_accel: 100\n\n[pause_resume]\n"
