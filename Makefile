@@ -41,7 +41,7 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 
 unit: $(VENV)/.ready
-	$(BIN)/pytest -n 6 tests/unit tests/protocols
+	$(BIN)/pytest -n 8 tests/unit tests/protocols
 
 lab: $(VENV)/.ready
 	$(SUDO) $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder tests/lab

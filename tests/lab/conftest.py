@@ -17,7 +17,8 @@ full_only = pytest.mark.skipif(not FULL, reason="part of make test-full")
 #: These take minutes: with several workers they must not begin last.
 LONG = (
     *("test_matrix.py", "test_gateways.py", "test_death.py", "test_programmers.py", "test_site.py", "test_exact.py"),
-    *("test_hands.py", "test_chaos.py", "test_gateway_faults.py", "test_flash.py", "test_dropped_link.py"),
+    *("test_hands.py", "test_chaos.py", "test_flash.py", "test_dropped_link.py", "test_port_by_hand.py"),
+    *("test_linux_process.py", "test_refusals.py", "test_rollout.py", "test_attention.py", "test_gateway_faults.py"),
 )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from fleetflash.lab.host import Host
+from tests.lab.conftest import full_only
 from tests.lab.fleet import (
     FACTORY,
     PORT,
@@ -73,6 +74,7 @@ def test_a_board_written_from_here_is_taken_back_by_its_host_when_the_link_drops
     assert mcu_version(host) == WANTED and flash_holds(host, "bmcu", fleet.lab.image(WANTED).read_bytes())
 
 
+@full_only
 def test_a_host_whose_link_loses_everything_settles_before_the_link_is_back(fleet: Fleet, host: Host) -> None:
     """Nothing is closed, so nobody is told: a printer must not stand still until somebody mends the network."""
     inventory = fleet.write_inventory(host.name, printer_4=fleet.describe(host, bmcu={"placement": "controller"}))

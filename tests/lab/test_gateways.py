@@ -72,6 +72,7 @@ def test_a_gateway_that_dies_in_the_middle_gets_its_former_firmware(fleet: Gatew
     assert "ready" in host.run("systemctl is-active klipper && echo ready", check=True).stdout
 
 
+@full_only
 def test_an_application_that_does_not_stay_is_taken_back(fleet: Gateways) -> None:
     host = fleet.lab.host("printer-1")
     assert fleet.flash("printer-1", WANTED).code == 0
@@ -135,6 +136,7 @@ def test_a_gateway_without_a_printer_is_read_before_it_is_written_and_taken_back
     assert again.code == 0 and "1 already current" in again.output, again.output
 
 
+@full_only
 def test_a_power_cut_on_a_host_without_klipper_is_settled_when_it_is_back(fleet: Gateways) -> None:
     host = fleet.lab.host("desk")
     assert desk(fleet, WANTED).code == 0
@@ -152,6 +154,7 @@ def test_a_power_cut_on_a_host_without_klipper_is_settled_when_it_is_back(fleet:
     assert not host.run("ls /etc/systemd/system | grep fleetflash").stdout
 
 
+@full_only
 def test_a_gateway_by_hand_through_its_forwarded_port(fleet: Gateways, tmp_path: Path) -> None:
     host = fleet.lab.host("desk")
     assert desk(fleet, WANTED).code == 0

@@ -9,6 +9,7 @@ import pytest
 
 from fleetflash.cli.demo import HANDS
 from fleetflash.lab.host import Host
+from tests.lab.conftest import full_only
 from tests.lab.fleet import FACTORY, WANTED, Fleet, Run, mcu_version, outcome
 
 pytestmark = pytest.mark.lab
@@ -83,6 +84,7 @@ def test_way_back_asks_for_hands_again(fleet: Fleet, host: Host) -> None:
     assert mcu_version(host) == FACTORY
 
 
+@full_only
 def test_way_back_that_nobody_helps_is_latched_with_what_to_do(fleet: Fleet, host: Host) -> None:
     """The board's power dips while it is written: only its button could bring the bootloader back."""
     control = host.board("bmcu").control

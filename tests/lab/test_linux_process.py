@@ -13,7 +13,7 @@ from fleetflash.lab import host_mcu
 from fleetflash.lab.host import Host
 from fleetflash.lab.lab import Lab, leftovers
 from fleetflash.lab.spec import BoardSpec, HostSpec
-from tests.lab.conftest import require_lab
+from tests.lab.conftest import full_only, require_lab
 from tests.lab.fleet import FACTORY, WANTED, Fleet, journal, mcu_version, outcome, wait_settled
 
 PROGRAM, PTY, UNIT = "/usr/local/bin/klipper_mcu", "/tmp/klipper_host_mcu", "klipper-mcu.service"
@@ -106,6 +106,7 @@ def test_process_is_flashed_klipper_says_its_version_and_the_next_run_changes_no
     assert again.code == 0 and "1 already current" in again.output, again.output
 
 
+@full_only
 @pytest.mark.lab
 def test_program_that_says_nothing_is_taken_back_to_what_was_read_before(printer: Printer) -> None:
     host = printer.lab.host("printer-1")

@@ -11,7 +11,7 @@ import pytest
 from fleetflash.lab.image import build_image
 from fleetflash.lab.lab import Lab, leftovers
 from fleetflash.lab.spec import BoardSpec, HostSpec
-from tests.lab.conftest import require_lab
+from tests.lab.conftest import full_only, require_lab
 from tests.lab.fleet import FACTORY, WANTED, Fleet, Run, journal, mcu_version
 
 KIB = 1024
@@ -130,6 +130,7 @@ def test_boards_of_every_kind_are_flashed_from_here_over_their_lent_ports(bench:
     assert bench.versions() == dict.fromkeys(BOARDS, wanted)
 
 
+@full_only
 @pytest.mark.lab
 def test_boards_that_fail_in_the_middle_are_taken_back_and_the_others_stay(bench: Bench) -> None:
     host = bench.lab.host("printer-1")
