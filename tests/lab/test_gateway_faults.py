@@ -1,7 +1,7 @@
 """Faults of gateways, hosts and controllers while a gateway is written, wherever esptool runs.
 
-Each cell says what must come of it. Whatever that is: a gateway with power boots a whole firmware, Klipper runs, and the
-next run brings the gateway to what it shall be. Part of ``make test-full``.
+Each cell says what must come of it. Whatever that is: a gateway with power boots a whole firmware, Klipper runs, and
+the next run brings the gateway to what it shall be. Part of ``make test-full``.
 """
 
 import os
