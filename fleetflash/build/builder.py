@@ -71,7 +71,7 @@ class Builder:
         self.store, self.root, self.pinned, self.report = store, root, toolchains, report
         self.cache = cache
         self.toolchains = ToolchainCache(cache / "toolchains")
-        self.sources = Sources(cache / "mirrors", cache / "work")
+        self.sources = Sources.below(cache)
         self.preparations = Preparations(cache / "configurations", self.sources)
         self.builds = Builds(cache / "builds")
 

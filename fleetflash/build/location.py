@@ -14,3 +14,8 @@ def default_cache() -> Path:
     # The XDG specification says to ignore a relative path.
     base = Path(cache) if cache.startswith("/") else Path("~/.cache").expanduser()
     return base / "fleetflash" / "build"
+
+
+def cache_directory(given: object) -> Path:
+    """Return the directory that an inventory's ``build_cache`` names; empty or none: the default one."""
+    return Path(str(given)).expanduser().absolute() if given else default_cache()

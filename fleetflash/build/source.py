@@ -43,6 +43,11 @@ class Sources:
     def __init__(self, directory: Path, work: Path) -> None:
         self.directory, self.work = directory, work
 
+    @classmethod
+    def below(cls, cache: Path) -> "Sources":
+        """Return those of a build cache."""
+        return cls(cache / "mirrors", cache / "work")
+
     def resolve(self, repository: str, ref: str, report: Callable[[str], None] = lambda text: None) -> Revision:
         """Return the commit that ``ref`` (a commit, tag or branch) of a repository (URL or path) means.
 

@@ -1,12 +1,11 @@
 """What Klipper's own code shall be: the pinned commit, looked up in the controller's mirror of the repository."""
 
 import dataclasses
-from pathlib import Path
 
 from fleetflash.agent.schema import CheckoutFacts
 from fleetflash.boards import KlipperCode
 from fleetflash.build.errors import BuildError
-from fleetflash.build.location import default_cache
+from fleetflash.build.location import cache_directory
 from fleetflash.build.source import Sources
 from fleetflash.host_code import WantedCode
 
@@ -38,5 +37,4 @@ def compared(wanted: WantedCode, found: CheckoutFacts | None, cache: str = "") -
 
 
 def _sources(cache: str) -> Sources:
-    directory = Path(cache).expanduser().absolute() if cache else default_cache()
-    return Sources(directory / "mirrors", directory / "work")
+    return Sources.below(cache_directory(cache))

@@ -6,7 +6,7 @@ from typing import Any
 
 from fleetflash.agent.schema import SnapshotRequest
 from fleetflash.build.errors import BuildError
-from fleetflash.build.location import default_cache
+from fleetflash.build.location import cache_directory
 from fleetflash.build.source import Revision
 from fleetflash.facts.address import address
 from fleetflash.facts.decision import transport
@@ -64,7 +64,7 @@ def desired(host: Any) -> Desired:
     instance = read_instance(data, installation)
     revision = None
     if installation.fetch == "push":
-        cache = Path(data.get("build_cache") or default_cache()).expanduser().absolute()
+        cache = cache_directory(data.get("build_cache"))
         revision = bundle.resolve(cache, installation.repository, installation.ref)
     texts = {ENVIRONMENT: requirements.read(Path(installation.requirements))}
     if installation.moonraker is not None:

@@ -10,7 +10,7 @@ from pyinfra.api import FunctionCommand, operation
 from fleetflash.build.board_type import BoardType, read_board_types
 from fleetflash.build.builder import Builder
 from fleetflash.build.errors import BuildError
-from fleetflash.build.location import default_cache
+from fleetflash.build.location import cache_directory
 from fleetflash.build.toolchain import read_toolchains
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
@@ -55,7 +55,7 @@ def _builder(target: Any, name: str) -> tuple[Builder, BoardType]:
     types = read_board_types(target.data.get("board_types", {}), toolchains)
     if name not in types:
         raise BuildError(f"no board type {name!r}, there is {', '.join(sorted(types)) or 'none'}")
-    cache = Path(target.data.get("build_cache", "") or default_cache()).expanduser().absolute()
+    cache = cache_directory(target.data.get("build_cache", ""))
     prefix = target.print_prefix
     builder = Builder(cache, Store(), Path.cwd(), toolchains, lambda text: logger.info(f"{prefix}{text}"))
     return builder, types[name]

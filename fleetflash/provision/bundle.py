@@ -10,7 +10,7 @@ from fleetflash.build.source import Revision, Sources
 @lru_cache(maxsize=32)
 def resolve(cache: Path, repository: str, ref: str) -> Revision:
     """Return the commit that a pin means, from the build cache's mirror; raises ``SourceError``."""
-    return Sources(cache / "mirrors", cache / "work").resolve(repository, ref)
+    return Sources.below(cache).resolve(repository, ref)
 
 
 def make(revision: Revision, there: str) -> bytes:
