@@ -14,6 +14,7 @@ from fleetflash.build.location import cache_directory
 from fleetflash.build.toolchain import read_toolchains
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
+from fleetflash.operations.refusal import refuse
 
 
 @operation()
@@ -36,7 +37,7 @@ def built(board_type: str) -> Generator[FunctionCommand, None, None]:
         prospect = builder.prospect(wanted)
     except (BuildError, FirmwareError) as error:
         # Raised here, it would end the run for all hosts.
-        yield FunctionCommand(_refuse, (str(error),), {})
+        yield FunctionCommand(refuse, (str(error),), {})
         return
     if prospect.is_registered:
         host.noop(f"{wanted.firmware} {prospect.prepared.version} is built already")
@@ -69,8 +70,3 @@ def _build(state: Any, host: Any, builder: Builder, board_type: BoardType) -> bo
         return False
     logger.info(f"{host.print_prefix}{outcome.artifact}{'' if outcome.built else ', which was built already'}")
     return True
-
-
-def _refuse(state: Any, host: Any, reason: str) -> bool:
-    logger.error(f"{host.print_prefix}{reason}")
-    return False

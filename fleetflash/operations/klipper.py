@@ -10,6 +10,7 @@ from pyinfra.api import FunctionCommand, operation
 from fleetflash.facts import installation
 from fleetflash.facts.installation import TREE, Desired, Errors
 from fleetflash.host_state import permission
+from fleetflash.operations.refusal import refuse
 from fleetflash.provision import bundle, requirements
 from fleetflash.provision.conversation import Found
 from fleetflash.report import run as report
@@ -45,7 +46,7 @@ def refused(reason: str) -> Generator[FunctionCommand, None, None]:
 
     + reason: what is wrong with its data
     """
-    yield FunctionCommand(_refuse, (reason,), {})
+    yield FunctionCommand(refuse, (reason,), {})
 
 
 def _bring(
@@ -61,10 +62,10 @@ def _bring(
         reason = installation.why_busy(host, installation.entries(host)) if difference and not found.problem else ""
     except Errors as error:
         # Raised here, it would end the run for all hosts.
-        yield FunctionCommand(_refuse, (str(error),), {})
+        yield FunctionCommand(refuse, (str(error),), {})
         return
     if found.problem and host.state.is_executing:
-        yield FunctionCommand(_refuse, (found.problem,), {})
+        yield FunctionCommand(refuse, (found.problem,), {})
     elif reason:
         text = f"{difference}, which has to wait: {reason}; run again when it is idle"
         logger.warning(f"{host.print_prefix}{text}")
@@ -131,11 +132,6 @@ def _carry_out(host: Any, what: str, work: Callable[[], str]) -> bool:
     try:
         kept = work()
     except Errors as error:
-        return _refuse(None, host, str(error))
+        return refuse(None, host, str(error))
     logger.info(f"{host.print_prefix}{what}{f'; {kept}' if kept else ''}")
     return True
-
-
-def _refuse(state: Any, host: Any, reason: str) -> bool:
-    logger.error(f"{host.print_prefix}{reason}")
-    return False

@@ -11,6 +11,7 @@ from fleetflash.agent.tools.environment import TOOLS
 from fleetflash.facts.installation import Errors, provisioning
 from fleetflash.host_state import Environment
 from fleetflash.link.errors import LinkError
+from fleetflash.operations.refusal import refuse
 from fleetflash.provision import requirements
 from fleetflash.provision.errors import ProvisionError
 
@@ -33,7 +34,7 @@ def present(environment: Environment) -> Generator[FunctionCommand, None, None]:
         text = requirements.read(Path(environment.requirements))
         flaw = provisioning(host).look("", {}, {path: text}, []).environments[path]
     except ProvisionError as error:
-        yield FunctionCommand(_refuse, (str(error),), {})
+        yield FunctionCommand(refuse, (str(error),), {})
         return
     except LinkError as error:
         flaw = str(error)
@@ -50,11 +51,6 @@ def _build(state: Any, host: Any, environment: Environment, text: str, flaw: str
         data = requirements.pack(text, listed, Path(wheels)) if wheels else b""
         kept = provisioning(host).environment(request, data)
     except Errors as error:
-        return _refuse(state, host, str(error))
+        return refuse(state, host, str(error))
     logger.info(f"{host.print_prefix}{TOOLS} {flaw}: built{f'; {kept}' if kept else ''}")
     return True
-
-
-def _refuse(state: Any, host: Any, reason: str) -> bool:
-    logger.error(f"{host.print_prefix}{reason}")
-    return False
