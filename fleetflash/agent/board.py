@@ -11,8 +11,7 @@ from fleetflash.agent.port import Port, PortError
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols import esp_boot_log, klipper
 from fleetflash.agent.protocols.errors import ProtectedError, ProtocolError, WrongChipError
-from fleetflash.agent.protocols.esptool_programmer import EsptoolProgrammer
-from fleetflash.agent.protocols.programmer import Ask, Programmer, Progress, Target
+from fleetflash.agent.protocols.programmer import Ask, Programmer, Progress, Target, ToolProgrammer
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
 from fleetflash.agent.schema import BoardTransaction, Firmware, Image
 from fleetflash.agent.tools.process import Tool
@@ -92,8 +91,8 @@ class BoardOnPort:
         board = self.board
         target = Target(board.flash_base, board.flash_offset, board.flash_size, board.baud, board.options)
         programmer = PROGRAMMERS[board.programmer](self._open(), target, self._open)
-        if self.lend is not None and isinstance(programmer, EsptoolProgrammer):
-            programmer.start_tool = self.lend
+        if self.lend is not None:
+            cast(ToolProgrammer, programmer).start_tool = self.lend
         try:
             yield programmer
         finally:

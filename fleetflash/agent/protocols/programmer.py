@@ -5,6 +5,7 @@ from typing import Callable, Mapping, Protocol, Tuple
 
 from fleetflash.agent.port import Port
 from fleetflash.agent.schema import Entry
+from fleetflash.agent.tools.process import Tool
 
 #: Called with (bytes done, bytes in all).
 Progress = Callable[[int, int], None]
@@ -157,3 +158,12 @@ class Programmer(Protocol):
 
     def leave(self) -> None:
         """As ``reset`` when the board is in its bootloader; otherwise nothing."""
+
+
+class ToolProgrammer(Programmer, Protocol):
+    """One whose capabilities say ``tool``: a program does the work.
+
+    ``start_tool`` has such a program take the open port over; the controller's does it where the host has none.
+    """
+
+    start_tool: Callable[[Port], Tool]
