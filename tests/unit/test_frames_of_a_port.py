@@ -3,7 +3,6 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -50,12 +49,6 @@ commands = st.builds(
 frames = st.one_of(
     commands.map(wire.encode_json), st.binary(max_size=40).map(lambda data: wire.encode(wire.DATA, data))
 )
-
-
-@pytest.fixture
-def terminal() -> Iterator[PseudoTerminal]:
-    with PseudoTerminal() as terminal:
-        yield terminal
 
 
 class Served:

@@ -21,18 +21,6 @@ from fleetflash.link.ssh import CONFIG_VARIABLE
 pytestmark = needs_sshd
 
 
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
-    with LoopbackSshd(tmp_path_factory.mktemp("sshd")) as sshd:
-        yield sshd
-
-
-@pytest.fixture
-def terminal() -> Iterator[PseudoTerminal]:
-    with PseudoTerminal() as terminal:
-        yield terminal
-
-
 @pytest.fixture
 def url(sshd: LoopbackSshd, terminal: PseudoTerminal, monkeypatch: pytest.MonkeyPatch) -> str:
     pyserial_hook.register(serial)

@@ -19,23 +19,11 @@ from fleetflash.link.session import AgentSession
 pytestmark = needs_sshd
 
 
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
-    with LoopbackSshd(tmp_path_factory.mktemp("sshd")) as sshd:
-        yield sshd
-
-
 @pytest.fixture
 def transport(sshd: LoopbackSshd) -> Iterator[paramiko.Transport]:
     transport = sshd.transport()
     yield transport
     transport.close()
-
-
-@pytest.fixture
-def terminal() -> Iterator[PseudoTerminal]:
-    with PseudoTerminal() as terminal:
-        yield terminal
 
 
 @pytest.fixture(params=[False, True], ids=["direct", "background"])

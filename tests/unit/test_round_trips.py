@@ -21,18 +21,6 @@ pytestmark = needs_sshd
 ROUND_TRIP = 0.03
 
 
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
-    with LoopbackSshd(tmp_path_factory.mktemp("sshd")) as sshd:
-        yield sshd
-
-
-@pytest.fixture
-def terminal() -> Iterator[PseudoTerminal]:
-    with PseudoTerminal() as terminal:
-        yield terminal
-
-
 @pytest.fixture
 def link(sshd: LoopbackSshd) -> Iterator[DelayedLink]:
     with DelayedLink(("127.0.0.1", sshd.port), ROUND_TRIP) as link:

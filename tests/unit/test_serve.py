@@ -64,12 +64,6 @@ class Controller:
 
 
 @pytest.fixture
-def terminal() -> Iterator[PseudoTerminal]:
-    with PseudoTerminal() as terminal:
-        yield terminal
-
-
-@pytest.fixture
 def controller(terminal: PseudoTerminal) -> Iterator[Controller]:
     controller = Controller(terminal)
     yield controller

@@ -28,23 +28,11 @@ SHELLS = {
 OTHER_PYTHONS = [*sorted(Path.home().glob(".pyenv/versions/3.*/bin/python3")), Path("/usr/bin/python3")]
 
 
-@pytest.fixture(scope="module")
-def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackSshd]:
-    with LoopbackSshd(tmp_path_factory.mktemp("sshd")) as sshd:
-        yield sshd
-
-
 @pytest.fixture
 def transport(sshd: LoopbackSshd) -> Iterator[paramiko.Transport]:
     transport = sshd.transport()
     yield transport
     transport.close()
-
-
-@pytest.fixture
-def terminal() -> Iterator[PseudoTerminal]:
-    with PseudoTerminal() as terminal:
-        yield terminal
 
 
 ORDER = wire.encode_json({"type": "open", "port": "/dev/none"})
