@@ -49,8 +49,9 @@ class BoardProcess:
         if flash is not None:
             self.flash_path.write_bytes(flash)
         self.tty = directory / "tty"
-        self.tty.unlink(missing_ok=True)
         self._control_path, self._lines_path = directory / "control", directory / "lines"
+        for stale in (self.tty, self._control_path):
+            stale.unlink(missing_ok=True)
         files = ["--pty", self.tty, "--flash", self.flash_path, "--log", directory / "board.log"]
         files += ["--control", self._control_path, "--serial-lines", self._lines_path]
         command = [sys.executable, "-m", "fleetflash", "board", kind, *map(str, files), *options]

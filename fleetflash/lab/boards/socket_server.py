@@ -30,11 +30,13 @@ class SocketServer:
         self._path = path
         self._received = received
         self._connections: dict[int, Connection] = {}
-        # A killed board leaves its socket file behind.
-        path.unlink(missing_ok=True)
+        # A killed board leaves its socket file behind; the new one has its name once connections are taken.
+        young = path.with_name(f"{path.name}.new")
+        young.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(path))
+        self._listener.bind(str(young))
         self._listener.listen(64)
+        young.rename(path)
         self._listener.setblocking(False)
         loop.add_reader(self._listener.fileno(), self._accept)
 
