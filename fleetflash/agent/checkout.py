@@ -46,12 +46,14 @@ class Checkout:
             raise CheckoutError(f"{self.path} is not there")
         if not _exists(self.path / ".git"):
             raise CheckoutError(f"{self.path} is no git checkout")
+        dirty = self.dirty()
         return State(
             commit=self.git("rev-parse", "--verify", "HEAD^{commit}"),
-            version=self.git("describe", "--always", "--tags", "--long", "--dirty"),
+            # git describe --dirty would write the index, whatever GIT_OPTIONAL_LOCKS says (git 2.39).
+            version=self.describe("HEAD") + ("-dirty" if dirty else ""),
             branch=self._maybe("symbolic-ref", "--quiet", "--short", "HEAD"),
             remote=self._maybe("config", "--get", "remote.origin.url"),
-            dirty=self.dirty(),
+            dirty=dirty,
         )
 
     def dirty(self) -> List[str]:
@@ -89,6 +91,8 @@ class Checkout:
         owner = self.account.entry.pw_name
         if foreign := self._run(["find", ".", "-xdev", "!", "-user", owner, "-print", "-quit"]):
             raise CheckoutError(f"{self.path}: {foreign} is not {owner}'s; sudo chown -R {owner}: {self.path}")
+        # git-read-tree(1) compares times, not contents: the index has to know those of now. It fails for changed files.
+        self._maybe("update-index", "-q", "--refresh")
         # Ignored files, too: nothing that git does not track may be overwritten.
         self.git("read-tree", "--dry-run", "-m", "-u", "HEAD", commit)
         ours = [name for name in self._new_files(commit) if _exists(self.path / name)]

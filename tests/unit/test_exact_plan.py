@@ -1,6 +1,7 @@
 """Policy exact with a pinned Klipper: what is decided about host code and boards, from pin to table."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -231,13 +232,15 @@ def looked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def test_snapshot_tells_where_the_code_is_and_changes_nothing(looked: Any) -> None:
     index = looked.repository.path / ".git/index"
-    (looked.repository.path / "klippy/klippy.py").touch()  # git would refresh its index
+    os.utime(looked.repository.path / "klippy/klippy.py", (0, 0))
     before = index.read_bytes()
     found = looked()
+    assert index.read_bytes() == before
     assert found.version == looked.repository.version() and found.version.startswith("v1-0-g")
     assert (found.commit, found.branch, found.dirty) == (looked.repository.v1, "main", [])
     assert found.present and found.python == "/home/pi/klippy-env/bin/python" and found.error == ""
-    assert index.read_bytes() == before
+    looked.repository.git("describe", "--dirty", "--always")
+    assert index.read_bytes() != before, "git by itself refreshes its index"
 
 
 def test_snapshot_tells_changes_and_what_klippy_says_of_itself(looked: Any) -> None:
