@@ -10,6 +10,7 @@ Three layers, each for another death:
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import List
 
@@ -109,9 +110,24 @@ def hold() -> None:
 
 
 def mark_stopped() -> None:
-    """From now on it is a transaction that keeps Klipper stopped."""
+    """From now on it is a transaction that keeps Klipper stopped; the mark holds the moment, by the monotonic clock."""
     RUN.mkdir(parents=True, exist_ok=True)
-    STOPPED.touch()
+    STOPPED.write_text(str(time.monotonic()))
+
+
+def is_kept_stopped(service: str) -> bool:
+    """Whether a transaction has stopped Klipper and nobody has started it since.
+
+    Source: systemd's D-Bus interface, ``ActiveEnterTimestampMonotonic``: microseconds of CLOCK_MONOTONIC.
+    """
+    facts = systemd.show(service, ["ActiveState", "ActiveEnterTimestampMonotonic"])
+    if facts.get("ActiveState") in systemd.ACTIVE_STATES:
+        return False
+    try:
+        stopped = float(STOPPED.read_text())
+    except (OSError, ValueError):
+        return False
+    return int(facts.get("ActiveEnterTimestampMonotonic") or 0) < stopped * 1e6
 
 
 def forget_stopped() -> None:

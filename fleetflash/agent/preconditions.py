@@ -3,6 +3,7 @@
 from typing import List
 
 from fleetflash.agent import connections, devices, klippy, systemd
+from fleetflash.agent.holds import Holds
 from fleetflash.agent.ports import holders
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
 from fleetflash.agent.schema import BoardTransaction, PortFacts, Transaction
@@ -18,7 +19,9 @@ class RefusalError(Exception):
 
 
 def check_host(transaction: Transaction, store: Store) -> None:
-    """Raise ``RefusalError`` when service, ports or images are not those of the plan."""
+    """Raise ``RefusalError`` when service, ports, images or holds are not those of the plan."""
+    if held := Holds(store).contradicts(transaction):
+        raise RefusalError(f"{held}; run again")
     facts = systemd.show(transaction.service, ["ActiveState", "MainPID"]) if transaction.service else {}
     active = facts.get("ActiveState") in systemd.ACTIVE_STATES
     if active != transaction.was_active:

@@ -6,12 +6,17 @@ The process that talks here hangs on the SSH session; the transaction does not. 
     {"type": "image", "sha256": ..., "size": ...}           followed by DATA frames of that many bytes in all
     {"type": "follow", "id": ...}                           instead of the above: join one that is running or over
     {"type": "clear", "board": ...}                         or: a person has put right what a board needed
+    {"type": "hold", "holds": {...}}                        or: boards are where a rollback would bring them
+    {"type": "lift", "boards": [...]}                       or: holds are lifted; all of them when no board is named
+    {"type": "recover"}                                     or: what died is brought to rest, and nothing else is done
 
 and agent → controller::
 
     {"type": "want", "sha256": [...]}    {"type": "started", "id": ...}    {"type": "refused", "message": ...}
     {"type": "event", "event": {...}}    {"type": "outcome", "outcome": {...}}
     {"type": "cleared", "detail": ...}                      what was latched; empty when nothing was
+    {"type": "held"}    {"type": "lifted", "holds": {...}}  what held the boards
+    {"type": "recovered", "found": [...]}                   see ``recovery``
 """
 
 import hashlib
@@ -21,17 +26,24 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, Optional
+from typing import Any, BinaryIO, Callable, Dict, List, Optional
 
-from fleetflash.agent import disk, guard, klippy, systemd, wire
+from fleetflash.agent import disk, guard, klippy, requests, systemd, wire
 from fleetflash.agent.events import POLL_INTERVAL, EventReader, path_for
 from fleetflash.agent.patience import settle_seconds
+from fleetflash.agent.recovery import Recovery
 from fleetflash.agent.schema import UNIT, SchemaError, Transaction, from_json
 from fleetflash.agent.store import Store, StoreError
 
 #: After the unit is gone, its outcome must be there within this many seconds.
 OUTCOME_SECONDS = 10.0
 LOOK_INTERVAL = 0.25
+#: Messages that are answered at once: type → what answers it.
+REQUESTS: Dict[str, Callable[[Dict[str, Any], Store], Dict[str, Any]]] = {
+    "clear": requests.clear,
+    "hold": requests.hold,
+    "lift": requests.lift,
+}
 
 
 class RefusedError(Exception):
@@ -44,11 +56,13 @@ def main(store: Store, archive: bytes, stdin: BinaryIO, stdout: BinaryIO) -> int
         message = _receive(stdin)
         if os.geteuid() != 0:
             raise RefusedError("the agent must run as root to stop Klipper")
-        if message["type"] == "clear":
-            board = str(message.get("board", ""))
-            detail = store.attention().get(board, "")
-            store.clear_attention(board)
-            _send(stdout, {"type": "cleared", "detail": detail})
+        if message["type"] in REQUESTS:
+            if message["type"] == "hold":
+                _refuse_if_running(store)
+            _send(stdout, REQUESTS[message["type"]](message, store))
+            return 0
+        if message["type"] == "recover":
+            _send(stdout, {"type": "recovered", "found": _recover(store, archive)})
             return 0
         if message["type"] == "follow":
             transaction_id, lend = str(message.get("id", "")), False
@@ -144,6 +158,26 @@ def _settle_leftovers(store: Store, archive: bytes) -> None:
             raise RefusedError(
                 f"transaction {transaction_id} could not be brought to rest; see journalctl -u fleetflash.service"
             )
+
+
+def _recover(store: Store, archive: bytes) -> List[Dict[str, Any]]:
+    def settle() -> str:
+        try:
+            _settle_leftovers(store, archive)
+        except RefusedError as error:
+            return str(error)
+        return ""
+
+    def lower() -> str:
+        newest = store.newest_transaction()
+        if newest is None:
+            return "no transaction is known that it could belong to; remove it"
+        transaction = store.read_transaction(newest)
+        # Under the unit, so that no transaction begins meanwhile; its end starts what was left stopped.
+        guard.start_guarded(transaction, _install(store, archive), store.outcome_path(newest), "settle")
+        return ""
+
+    return Recovery(store, settle, lower).run()
 
 
 def _install(store: Store, archive: bytes) -> Path:

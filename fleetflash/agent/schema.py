@@ -141,6 +141,22 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True)
+class Hold:
+    """What a rollback leaves on a host: nothing else is written to this board until somebody lifts it.
+
+    ``image_sha256``: the image that the board was brought to; of the host code, its commit. ``target``: what was asked
+    for, ``previous``, ``known-good``, ``factory`` or ``pin``. ``since``: when it was committed, by the host's clock.
+    """
+
+    image_sha256: str
+    version: str
+    target: str
+    transaction: str
+    controller: str
+    since: float = 0.0
+
+
+@dataclass(frozen=True)
 class BoardFacts:
     """``device`` is the resolved port, or empty; ``candidates`` are all devices that answer to the port's name.
 
@@ -236,7 +252,9 @@ class McuSection:
 class Snapshot:
     """All that a plan needs to know of a host.
 
-    ``sudo``, ``systemd`` and ``esptool`` are empty when fine, else say what is wrong.
+    ``sudo``, ``systemd`` and ``esptool`` are empty when fine, else say what is wrong. ``holds``: board (or host code) →
+    what keeps it. ``lineages``: board (or host code) → what it ran, newest first. ``leftovers``: what a transaction
+    that died has left, one line each.
     """
 
     hostname: str
@@ -252,6 +270,9 @@ class Snapshot:
     sections: List[McuSection] = field(default_factory=list)
     esptool: str = ""
     checkout: Optional[CheckoutFacts] = None
+    holds: Dict[str, Hold] = field(default_factory=dict)
+    lineages: "Dict[str, List[Past]]" = field(default_factory=dict)
+    leftovers: List[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -270,6 +291,19 @@ class Image:
     constants: Dict[str, Any] = field(default_factory=dict)
     klipper: bool = True
     esp: bool = False
+
+
+@dataclass(frozen=True)
+class Past:
+    """Firmware that a board has, or had: committed by ``transaction``, or found on it when that is empty.
+
+    Of the host code, ``image.sha256`` is a commit. ``on_disk``: the image lies on the host.
+    """
+
+    image: Image
+    transaction: str = ""
+    at: float = 0.0
+    on_disk: bool = False
 
 
 @dataclass(frozen=True)
@@ -351,6 +385,8 @@ class Transaction:
     ``service`` is empty where there is no Klipper; ``was_active`` and ``was_ready`` say what it must return to.
     ``policy``: ``exact`` (boards go back together) or ``compatible`` (each stands for itself). ``restore_seconds``: the
     plan's estimate of a restore. ``host_code``: moves and goes back together with the boards; only with ``exact``.
+    ``holds``: this is a rollback, which leaves these behind once it is committed; also for boards that were there
+    before.
     """
 
     id: str
@@ -364,6 +400,7 @@ class Transaction:
     restore_seconds: float
     ready_seconds: float = 60.0
     host_code: Optional[HostCode] = None
+    holds: Dict[str, Hold] = field(default_factory=dict)
 
 
 def to_json(value: Any) -> Any:

@@ -10,13 +10,16 @@ import time
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from fleetflash.agent import checkout_facts, connections, devices, guard, klippy, systemd
+from fleetflash.agent import checkout_facts, connections, devices, guard, klippy, leftovers, systemd
 from fleetflash.agent.connections import CONNECTIONS
+from fleetflash.agent.holds import Holds
+from fleetflash.agent.lineage import Lineages
 from fleetflash.agent.port import Port, PortAbsentError, PortError
 from fleetflash.agent.ports import SerialPort, holders
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import ProtocolError
 from fleetflash.agent.schema import (
+    HOST_CODE,
     BoardFacts,
     Firmware,
     Holder,
@@ -58,6 +61,7 @@ def take(request: SnapshotRequest, store: Store) -> Snapshot:
     transaction = None if no_systemd else _transaction(store)
     writing = bool(transaction and transaction.running)
     serials = {section.name: section.serial for section in sections}
+    names = [probe.name for probe in request.boards]
     return Snapshot(
         hostname=socket.gethostname(),
         python=platform.python_version(),
@@ -72,6 +76,9 @@ def take(request: SnapshotRequest, store: Store) -> Snapshot:
         sections=sections,
         esptool=_why_no_esptool() if any(not probe.klipper for probe in request.boards) else "",
         checkout=checkout_facts.look(request.checkout, service, status) if request.checkout and service.unit else None,
+        holds=Holds(store).all(),
+        lineages={name: past for name in [*names, HOST_CODE] if (past := Lineages(store).of(name))},
+        leftovers=[] if no_systemd else [str(left) for left in leftovers.find(store)],
     )
 
 

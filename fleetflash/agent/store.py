@@ -10,6 +10,8 @@
       attention/<name>.json         why a board needs a person; latched until cleared
       reserve                       space for the record, should the disk fill up during a transaction
       backups/<name>.json           what was read back from a board, see ``backups``
+      lineage/<name>.json           what a board ran, see ``lineage``
+      holds/<name>.json             what keeps a board after a rollback, see ``holds``
 """
 
 import json
@@ -207,7 +209,10 @@ class Store:
         disk.remove(self.root / "attention" / f"{board}.json")
 
     def prune(self) -> None:
-        """Forget the oldest transactions that ended, and images that no board, backup or kept transaction names."""
+        """Forget the oldest transactions that ended, and images that nothing names.
+
+        What names images: boards, backups, lineages, holds and the transactions that are kept.
+        """
         sequences = self._sequences()
         ended = [name for name in sorted(sequences, key=lambda n: sequences[n]) if self.read_outcome(name) is not None]
         for name in ended[:-KEPT_TRANSACTIONS]:
@@ -216,6 +221,7 @@ class Store:
             self.transaction_directory(name).rmdir()
         named: Set[str] = set()
         keepers = [*self.root.glob("transactions/*/transaction.json"), *self.root.glob("boards/*.json")]
+        keepers += [*self.root.glob("lineage/*.json"), *self.root.glob("holds/*.json")]
         for path in [*keepers, *self.root.glob("backups/*.json")]:
             named.update(_image_hashes(disk.read_json(path)))
         for image in self.root.glob("images/*.bin"):

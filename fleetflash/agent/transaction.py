@@ -21,6 +21,7 @@ from fleetflash.agent.port import Port
 from fleetflash.agent.record import COMMITTED, FAILED, NEEDS_ATTENTION, REFUSED, RESTORED, Record
 from fleetflash.agent.schema import HOST_CODE, UNFINISHED, BoardTransaction, Image, Transaction, to_json
 from fleetflash.agent.service import KlipperService
+from fleetflash.agent.standing import Standing
 from fleetflash.agent.store import Store
 from fleetflash.agent.tools.process import Tool
 from fleetflash.agent.way_back import BOARD_ERRORS, WayBack
@@ -41,6 +42,7 @@ class Runner:
         code = transaction.host_code
         self.host_code = None if code is None else HostCodeMove(code, self.record, store)
         self.way_back = WayBack(self.record, self.boards, self.klipper.stop, self.host_code)
+        self.standing = Standing(self.record, self.boards, self.way_back, self.host_code)
 
     def _lender(self, board: BoardTransaction) -> Optional[Callable[[Port], Tool]]:
         if not board.lends_tool:
@@ -273,7 +275,7 @@ class Runner:
         if not failed:
             return self._commit(standing)
         if standing:
-            self._enter(standing)
+            self.standing.enter(standing)
         detail = "; ".join(dict.fromkeys(failed.values()))
         if stuck:
             return self._finish(NEEDS_ATTENTION, detail)
@@ -282,20 +284,11 @@ class Runner:
 
     def _commit(self, names: Set[str]) -> str:
         self.record.log("committed", boards=sorted(names))
-        self._enter(names)
+        self.standing.enter(names)
         left = [result for name, result in self.record.results.items() if name not in names]
         restored = any(result["result"] == RESTORED for result in left)
         word = RESTORED if restored else FAILED if left else COMMITTED
         return self._finish(word, "; ".join(str(result["detail"]) for result in left))
-
-    def _enter(self, names: Set[str]) -> None:
-        """Enter boards that run what was wanted into the host's ledger; the checkout says itself what it is at."""
-        for name in sorted(names):
-            if name == HOST_CODE:
-                self.store.clear_attention(name)
-            else:
-                self.record.enter(self.boards[name].board, self.boards[name].board.wanted)
-            self.record.results[name].update(result="flashed", detail="")
 
     def _finish(self, outcome: str, detail: str) -> str:
         entries = self.record.entries()
