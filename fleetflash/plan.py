@@ -15,8 +15,10 @@ from fleetflash.agent.schema import (
     BoardTransaction,
     Entry,
     Firmware,
+    Hold,
     HostCode,
     Image,
+    Past,
     ServiceFacts,
     Snapshot,
     Transaction,
@@ -26,7 +28,9 @@ from fleetflash.boards import KLIPPER_RESTART_SECONDS, PROGRAMMERS, Board, Klipp
 from fleetflash.firmware.artifact import Artifact, ArtifactFile, KlipperFacts
 from fleetflash.firmware.chips import Chip, chip, mcu_fits
 from fleetflash.firmware.errors import FirmwareError
+from fleetflash.hold import remark, why_held
 from fleetflash.host_code import MOVE_SECONDS, Verdict, WantedCode, judge
+from fleetflash.rollback import Goal, Rollback, find_goal
 
 #: Free space that must be left on the host after its images are uploaded, in bytes.
 DISK_RESERVE = 64 * 1024 * 1024
@@ -43,6 +47,7 @@ class Action(StrEnum):
     NONE = "none"
     REFUSE = "refuse"
     DEFER = "defer"
+    HOLD = "hold"
     WAITING = "waiting"
     OFFLINE = "offline"
 
@@ -64,7 +69,8 @@ class BoardPlan:
 
     ``backup``: ``read-back`` when the old firmware can be read, ``known-good only`` when it can't and an image of it is
     registered, ``none`` when neither is so. ``uid`` and ``place`` (a by-path name): by what the board is known.
-    ``code``: this is no board but Klipper's own code, and ``device`` its checkout.
+    ``code``: this is no board but Klipper's own code, and ``device`` its checkout. ``image``: ``wanted`` is known from
+    the host alone, as this.
     """
 
     name: str
@@ -83,11 +89,15 @@ class BoardPlan:
     place: str = ""
     seconds: float | None = None
     code: WantedCode | None = None
+    image: Image | None = None
 
 
 @dataclass(frozen=True)
 class HostPlan:
-    """All decisions for one host. ``transaction`` is ``None`` when nothing is to be written."""
+    """All decisions for one host. ``transaction`` is ``None`` when nothing is to be written.
+
+    ``holds``: what a rollback leaves on the host. ``lifts``: boards whose hold the inventory has caught up with.
+    """
 
     host: str
     boards: tuple[BoardPlan, ...]
@@ -96,6 +106,8 @@ class HostPlan:
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     unreported: TransactionFacts | None = None
+    holds: dict[str, Hold] = field(default_factory=dict)
+    lifts: tuple[str, ...] = ()
 
     def actions(self, *actions: Action) -> list[BoardPlan]:
         return [board for board in self.boards if board.action in actions]
@@ -137,7 +149,7 @@ def hold_back(plan: HostPlan, reason: str) -> HostPlan:
         dataclasses.replace(board, action=Action.DEFER, reason=reason) if board.action is Action.FLASH else board
         for board in plan.boards
     )
-    return dataclasses.replace(plan, boards=boards, transaction=None, downtime=None, artifacts={})
+    return dataclasses.replace(plan, boards=boards, transaction=None, downtime=None, artifacts={}, holds={}, lifts=())
 
 
 def plan_host(
@@ -147,18 +159,39 @@ def plan_host(
     identity: Identity,
     round_trip: float = 0.02,
     code: WantedCode | None = None,
+    rollback: Rollback | None = None,
+    lifts: bool = True,
 ) -> HostPlan:
     """Decide for every board of a host. ``round_trip``: seconds between controller and host, for estimates.
 
-    ``code``: what Klipper's own code shall be, where it moves with the boards.
+    ``code``: what Klipper's own code shall be, where it moves with the boards. ``rollback``: ``desired`` is where that
+    leads (``rollback.aimed``). ``lifts``: the pins are the inventory's own, so a hold at them is at its end.
     """
-    plans = [_plan_code(code, desired, observed)] if code else []
+    plans = [_plan_code(code, desired, observed, rollback)] if code else []
     plans += [BoardPlan(name, Action.REFUSE, reason) for name, reason in desired.errors]
     shared = _boards_on_one_device(desired.boards, observed)
     for board in desired.boards:
-        plans.append(_plan_board(board, desired, observed, catalogue, identity, shared, round_trip))
+        plans.append(_plan_board(board, desired, observed, catalogue, identity, shared, round_trip, rollback))
+    if rollback is not None:
+        plans = _all_or_none(plans)
     plans = _apply_policy(desired, _apply_host(plans, desired, observed))
-    return _with_transaction(desired, observed, plans, identity)
+    if rollback is None:
+        whole = _with_transaction(desired, observed, plans, identity, {})
+        return dataclasses.replace(whole, lifts=_lifts(plans, observed)) if lifts else whole
+    return _with_transaction(desired, observed, plans, identity, _holds(plans, observed, rollback, identity))
+
+
+def board_goals(rollback: Rollback, desired: KlipperHost, observed: Snapshot, catalogue: Catalogue) -> list[Goal]:
+    """Return what a host's boards go back to; those of which that can't be said are left out."""
+    goals = []
+    for board in desired.boards:
+        facts, lineage = _facts_and_lineage(board, observed)
+        hold, known = observed.holds.get(board.name), catalogue.artifacts
+        try:
+            goals.append(find_goal(rollback, board, chip(board.chip), facts, lineage, hold, known, catalogue.resolve))
+        except FirmwareError:
+            continue
+    return goals
 
 
 def printer_state(service: ServiceFacts) -> Printer:
@@ -184,9 +217,17 @@ def printer_state(service: ServiceFacts) -> Printer:
 # Klipper's own code
 
 
-def _plan_code(code: WantedCode, desired: KlipperHost, observed: Snapshot) -> BoardPlan:
+def _plan_code(
+    code: WantedCode, desired: KlipperHost, observed: Snapshot, rollback: Rollback | None = None
+) -> BoardPlan:
     verdict, reason = judge(code, observed.checkout)
     action = {Verdict.CURRENT: Action.NONE, Verdict.MOVE: Action.FLASH, Verdict.REFUSE: Action.REFUSE}[verdict]
+    hold = observed.holds.get(HOST_CODE)
+    if action is Action.NONE:
+        reason = remark(hold, code.commit)
+    elif action is Action.FLASH and rollback is None:
+        held = why_held(hold, code.commit, code.version, desired.name, HOST_CODE)
+        action, reason = (Action.HOLD, held) if held else (action, reason)
     if attention := observed.needs_attention.get(HOST_CODE):
         action = Action.REFUSE
         reason = (
@@ -225,11 +266,10 @@ def _plan_board(
     identity: Identity,
     shared: dict[str, str],
     round_trip: float,
+    rollback: Rollback | None,
 ) -> BoardPlan:
-    facts = observed.boards[board.name]
-    if board.uid and facts.ledger and facts.ledger.uid not in ("", board.uid):
-        # The board was replaced: what is known of the former one says nothing of this.
-        facts = dataclasses.replace(facts, ledger=None)
+    facts, lineage = _facts_and_lineage(board, observed)
+    hold = observed.holds.get(board.name)
     uid = board.uid or (facts.ledger.uid if facts.ledger else "")
     place = facts.ledger.by_path if facts.ledger else ""
     plan = BoardPlan(
@@ -239,12 +279,20 @@ def _plan_board(
     def refuse(reason: str) -> BoardPlan:
         return dataclasses.replace(plan, reason=reason)
 
+    if rollback is not None and rollback.version(board) is None:
+        left = f"no part of this rollback, which names no version for {board.firmware}"
+        return dataclasses.replace(plan, action=Action.NONE, reason=left)
     try:
         target = chip(board.chip)
-        wanted = catalogue.resolve(board.firmware, board.firmware_version, target.name)
+        if rollback is None:
+            goal = Goal(catalogue.resolve(board.firmware, board.firmware_version, target.name))
+        else:
+            known = catalogue.artifacts
+            goal = find_goal(rollback, board, target, facts, lineage, hold, known, catalogue.resolve)
     except FirmwareError as error:
         return refuse(str(error))
-    plan = dataclasses.replace(plan, chip=target, wanted=wanted)
+    wanted = goal.artifact
+    plan = dataclasses.replace(plan, chip=target, wanted=wanted, image=goal.image)
     if not target.bootloader_ids(board.programmer):
         return refuse(f"{board.programmer} can't write {target.name}; correct the board's chip or programmer")
     if attention := observed.needs_attention.get(board.name):
@@ -259,7 +307,11 @@ def _plan_board(
         return refuse(problem)
     if is_current(facts, wanted):
         assumed = "" if facts.firmware.version else f"assumed from the ledger: {facts.firmware.error}"
-        return dataclasses.replace(plan, action=Action.NONE, reason=assumed)
+        reasons = filter(None, [assumed, remark(hold, wanted.image_sha256)])
+        return dataclasses.replace(plan, action=Action.NONE, reason="; ".join(reasons))
+    held = why_held(hold, wanted.image_sha256, wanted.version, desired.name, board.name)
+    if held and rollback is None:
+        return dataclasses.replace(plan, action=Action.HOLD, reason=held)
     way_back, kind = find_way_back(facts, target, board, catalogue.artifacts)
     if way_back is not None and not _undoes(way_back, wanted) and _can_read_former(board, facts):
         way_back, kind = None, ""
@@ -291,6 +343,14 @@ def _plan_board(
             reason="its bootloader needs a person at the button; run with --data attended=true when somebody is there",
         )
     return dataclasses.replace(plan, action=Action.FLASH, reason="; ".join(_remarks(board, facts, plan.uid)))
+
+
+def _facts_and_lineage(board: Board, observed: Snapshot) -> tuple[BoardFacts, list[Past]]:
+    facts = observed.boards[board.name]
+    if board.uid and facts.ledger and facts.ledger.uid not in ("", board.uid):
+        # The board was replaced: what is known of the former one says nothing of this.
+        return dataclasses.replace(facts, ledger=None), []
+    return facts, observed.lineages.get(board.name, [])
 
 
 def _remarks(board: Board, facts: BoardFacts, uid: str) -> list[str]:
@@ -527,11 +587,13 @@ def _printer_problem(service: ServiceFacts) -> tuple[Action, str]:
 
 def _apply_policy(desired: KlipperHost, plans: list[BoardPlan]) -> list[BoardPlan]:
     """With policy ``exact`` all boards move or none does."""
-    held_back = [plan for plan in plans if plan.action in (Action.REFUSE, Action.WAITING)]
+    held_back = [plan for plan in plans if plan.action in (Action.REFUSE, Action.WAITING, Action.HOLD)]
     if desired.policy != "exact" or not held_back:
         return plans
     first = held_back[0]
     what = "the host code can't be moved" if first.code else f"its neighbour {first.name} can't be flashed"
+    if first.action is Action.HOLD:
+        what = f"{'the host code' if first.code else f'its neighbour {first.name}'} is held"
     reason = f"policy exact: {what}"
     return [
         dataclasses.replace(plan, action=first.action, reason=reason) if plan.action is Action.FLASH else plan
@@ -539,18 +601,64 @@ def _apply_policy(desired: KlipperHost, plans: list[BoardPlan]) -> list[BoardPla
     ]
 
 
+def _all_or_none(plans: list[BoardPlan]) -> list[BoardPlan]:
+    """An image that is missing for one board of a host keeps all of them from being rolled back."""
+    missing = [plan for plan in plans if plan.action is Action.REFUSE and plan.board and plan.wanted is None]
+    if not missing:
+        return plans
+    reason = f"its neighbour {missing[0].name} has no image to go back to"
+    return [
+        dataclasses.replace(plan, action=Action.REFUSE, reason=reason)
+        if plan.action in (Action.FLASH, Action.WAITING)
+        else plan
+        for plan in plans
+    ]
+
+
+# Holds
+
+
+def _lifts(plans: Sequence[BoardPlan], observed: Snapshot) -> tuple[str, ...]:
+    """Return the boards whose hold is at what the inventory pins."""
+    kept = [plan for plan in plans if plan.action in (Action.NONE, Action.FLASH) and plan.name in observed.holds]
+    return tuple(plan.name for plan in kept if observed.holds[plan.name].image_sha256 == _sha256(plan))
+
+
+def _holds(plans: Sequence[BoardPlan], observed: Snapshot, rollback: Rollback, identity: Identity) -> dict[str, Hold]:
+    """Return what a rollback leaves behind for the boards that it brings back, or finds where they shall be."""
+    holds = {}
+    for plan in plans:
+        sha256, found = _sha256(plan), observed.holds.get(plan.name)
+        if plan.action not in (Action.NONE, Action.FLASH) or not sha256:
+            continue
+        if plan.action is Action.NONE and found and (found.image_sha256, found.target) == (sha256, rollback.to):
+            continue
+        version = plan.wanted.version if plan.wanted else plan.code.version if plan.code else ""
+        holds[plan.name] = Hold(sha256, version, rollback.to, identity.transaction, identity.controller)
+    return holds
+
+
+def _sha256(plan: BoardPlan) -> str:
+    """Return the hash of what a board, or the host code, shall be."""
+    return plan.wanted.image_sha256 if plan.wanted else plan.code.commit if plan.code else ""
+
+
 # The transaction
 
 
 def _with_transaction(
-    desired: KlipperHost, observed: Snapshot, plans: Sequence[BoardPlan], identity: Identity
+    desired: KlipperHost,
+    observed: Snapshot,
+    plans: Sequence[BoardPlan],
+    identity: Identity,
+    holds: dict[str, Hold],
 ) -> HostPlan:
     flashes = [plan for plan in plans if plan.action is Action.FLASH]
     last = observed.transaction
     unreported = last if last and last.id and (last.running or not last.reported) else None
     notes = (_story(unreported),) if unreported else ()
     if not flashes:
-        return HostPlan(desired.name, tuple(plans), notes=notes, unreported=unreported)
+        return HostPlan(desired.name, tuple(plans), notes=notes, unreported=unreported, holds=holds)
     service = observed.service
     was_active = printer_state(service) is not Printer.STOPPED
     writing = sum(plan.seconds or 0.0 for plan in flashes)
@@ -567,6 +675,7 @@ def _with_transaction(
         policy=desired.policy,
         restore_seconds=round(sum(map(_restoring, flashes)) + by_hand + KLIPPER_RESTART_SECONDS, 1),
         host_code=_host_code(flashes, observed),
+        holds=holds,
     )
     artifacts = {}
     for plan in flashes:
@@ -581,6 +690,7 @@ def _with_transaction(
         artifacts=artifacts,
         notes=notes,
         unreported=unreported,
+        holds=holds,
     )
 
 
@@ -615,7 +725,7 @@ def _board_transaction(plan: BoardPlan, by_path: str) -> BoardTransaction:
         programmer=board.programmer,
         entry=Entry(board.entry, board.wiring, board.gesture, board.hands_seconds),
         expected=plan.running,
-        wanted=_image(wanted),
+        wanted=plan.image or _image(wanted),
         way_back=_image(plan.way_back) if plan.way_back else None,
         klippy_mcu=board.klippy_mcu,
         uid=plan.uid,

@@ -5,6 +5,8 @@ pyinfra's own ``--dry -y`` never runs operation bodies, so it has no plan to sho
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +42,26 @@ class _Offline(BaseStateCallback):
         self.reasons[host.name] = str(error)
 
 
-def plan_fleet(inventory_file: str, data: list[str], limit: list[str]) -> list[HostPlan]:
-    """Return the plan of every Klipper host of an inventory, offline ones included; raises ``FleetError``."""
+@contextmanager
+def connected_fleet(
+    inventory_file: str, data: list[str], limit: list[str]
+) -> Iterator[tuple[list[Any], dict[str, str]]]:
+    """Yield the hosts of an inventory, connected where they can be, and why others are not; raises ``FleetError``."""
     state, hosts, unreachable = _connect(inventory_file, data, limit)
     try:
-        jobs = {host.name: gevent.spawn(decide, host) for host in hosts if host.connected}
+        yield hosts, unreachable.reasons
+    finally:
+        disconnect_all(state)
+
+
+def plan_fleet(inventory_file: str, data: list[str], limit: list[str], back: bool = False) -> list[HostPlan]:
+    """Return the plan of every Klipper host of an inventory, offline ones included; raises ``FleetError``.
+
+    ``back``: the plan of a rollback.
+    """
+    state, hosts, unreachable = _connect(inventory_file, data, limit)
+    try:
+        jobs = {host.name: gevent.spawn(decide, host, back) for host in hosts if host.connected}
         gevent.joinall(list(jobs.values()))
         return [
             jobs[host.name].get()

@@ -12,7 +12,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         help="show what would be done to every board",
         description=__doc__,
         epilog="Exit code: 0 nothing to do, 2 changes pending, 3 something is refused or offline, 4 something is "
-        "deferred or waits for a person, 1 the inventory can't be read.",
+        "deferred, held or waits for a person, 1 the inventory can't be read.",
     )
     parser.add_argument("inventory", help="a pyinfra inventory, such as inventory/lab.py")
     parser.add_argument(
@@ -21,6 +21,7 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--data", action="append", default=[], metavar="KEY=VALUE", help="override data, as pyinfra does"
     )
+    parser.add_argument("--rollback", action="store_true", help="what deploys/rollback.py would do with that --data")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
 
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     from fleetflash.report.run import exit_code
 
     try:
-        plans = plan_fleet(arguments.inventory, arguments.data, arguments.limit)
+        plans = plan_fleet(arguments.inventory, arguments.data, arguments.limit, arguments.rollback)
     except FleetError as error:
         print(f"fleetflash plan: {error}", file=sys.stderr)
         return 1

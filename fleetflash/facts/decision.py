@@ -1,32 +1,45 @@
 """What a host is, and so what is to be done with it: one snapshot, one plan."""
 
+import dataclasses
 import os
 import socket
 import time
 from typing import Any
 
-from fleetflash.boards import BoardDataError, read_host
+from fleetflash.boards import BoardDataError, KlipperHost, read_host
 from fleetflash.facts.host_code import compared, wanted_code
 from fleetflash.facts.snapshot import snapshot
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
+from fleetflash.host_code import WantedCode
 from fleetflash.link.errors import LinkError, UnreachableError
 from fleetflash.link.tool import why_no_esptool
-from fleetflash.plan import Catalogue, HostPlan, Identity, offline, plan_host, unusable
+from fleetflash.plan import Catalogue, HostPlan, Identity, board_goals, offline, plan_host, unusable
+from fleetflash.rollback import Rollback, RollbackDataError, aimed, code_version, read_rollback
 
 
-def decide(host: Any) -> HostPlan:
-    """Look at a connected pyinfra host and decide; what keeps that from being done is a plan too."""
+def decide(host: Any, back: bool = False) -> HostPlan:
+    """Look at a connected pyinfra host and decide; what keeps that from being done is a plan too.
+
+    ``back``: where the data says that a rollback leads, instead of where the pins do.
+    """
     try:
-        desired = read_host(host.name, host.data.dict())
+        data, override = host.data.dict(), host.state.inventory.get_override_data()
+        desired = read_host(host.name, data)
         store = Store()
         catalogue = Catalogue(store.find(), store.resolve)
         cache = str(host.data.get("build_cache") or "")
-        code = wanted_code(desired.code, cache) if desired.code else None
+        rollback = read_rollback(data, override) if back else None
+        if rollback is not None:
+            desired = aimed(desired, rollback)
+        code = _wanted_code(host, desired, catalogue, rollback, cache)
         observed = snapshot(transport(host), desired, code.commit if code else "")
         code = compared(code, observed.checkout, cache) if code else None
-        return plan_host(desired, observed, catalogue, _identity(), code=code)
-    except BoardDataError as error:
+        # What somebody typed for one run is no pin that a hold could have been waiting for.
+        typed = override.keys() & {"firmware_version", "klipper_version"}
+        identity = _identity()
+        return plan_host(desired, observed, catalogue, identity, code=code, rollback=rollback, lifts=not typed)
+    except (BoardDataError, RollbackDataError) as error:
         return unusable(host.name, str(error))
     except FirmwareError as error:
         return unusable(host.name, f"artifact store: {error}")
@@ -34,6 +47,25 @@ def decide(host: Any) -> HostPlan:
         return offline(host.name, str(error))
     except LinkError as error:
         return unusable(host.name, str(error))
+
+
+def _wanted_code(
+    host: Any, desired: KlipperHost, catalogue: Catalogue, rollback: Rollback | None, cache: str
+) -> WantedCode | None:
+    """Return what Klipper's own code shall be, ``None`` where it does not move with the boards.
+
+    Where a rollback does not say it, it takes a look at the host: its past does, or else its boards.
+    """
+    code = desired.code
+    if code is None:
+        return None
+    if rollback is not None and not rollback.klipper_version:
+        observed = snapshot(transport(host), desired)
+        version, problem = code_version(rollback, observed, board_goals(rollback, desired, observed, catalogue))
+        if problem:
+            return WantedCode(code.repository, problem=problem)
+        code = dataclasses.replace(code, version=version)
+    return wanted_code(code, cache)
 
 
 def transport(host: Any) -> Any:

@@ -18,13 +18,14 @@ from fleetflash.build.errors import BuildError
 from fleetflash.facts.decision import decide, transport
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
+from fleetflash.link import hold
 from fleetflash.link.errors import LinkError, PythonError, SudoError
 from fleetflash.link.session import AgentSession
 from fleetflash.link.transaction import TransactionClient, TransactionRefusedError
 from fleetflash.operations.turn import turn
 from fleetflash.plan import Action, HostPlan, hold_back
 from fleetflash.report import run as report
-from fleetflash.report.progress import Progress
+from fleetflash.report.progress import Progress, say
 from fleetflash.rollout import canary
 
 #: A lost link is tried again for this long, in seconds: the host may be rebooting.
@@ -34,11 +35,13 @@ IDLE_INTERVAL = 15.0
 
 
 @operation()
-def firmware(canaries: bool = False) -> Generator[FunctionCommand, None, None]:
+def firmware(canaries: bool = False, back: bool = False) -> Generator[FunctionCommand, None, None]:
     """
     Bring all boards of a Klipper host to their pinned firmware, in one transaction.
 
     + canaries: only the hosts that go first (``canary`` in the data says how many); without, all others
+    + back: bring them back instead, to where ``to``, ``rollback_version`` or ``--data firmware_version`` says, and hold
+      them there
 
     Reads ``boards``, ``firmware``, ``firmware_version``, ``policy``, ``attended``, ``klipper_service``,
     ``klippy_socket``, ``klipper_version``, ``klipper_repository``, ``klipper_path``, ``canary``, ``max_failed_percent``
@@ -54,7 +57,7 @@ def firmware(canaries: bool = False) -> Generator[FunctionCommand, None, None]:
     if canaries != (host.name in first):
         host.noop("goes first, as a canary" if host.name in first else "is no canary")
         return
-    plan = decide(host)
+    plan = decide(host, back)
     run = report.current(host.state)
     if first and not canaries and host.state.is_executing:
         reason = canary.verdict(run.results(first), canary.read_percent(host.data.get("max_failed_percent", 0)))
@@ -63,12 +66,13 @@ def firmware(canaries: bool = False) -> Generator[FunctionCommand, None, None]:
     Progress(host).plan(plan)
     patience = read_duration(host.data.get("wait_idle", 0))
     waiting = bool(patience and plan.actions(Action.DEFER))
-    if plan.unreported is None and not waiting and not plan.actions(Action.FLASH, Action.REFUSE, Action.OFFLINE):
+    acts = plan.actions(Action.FLASH, Action.REFUSE, Action.OFFLINE) or plan.holds or plan.lifts
+    if plan.unreported is None and not waiting and not acts:
         if host.state.is_executing:
             run.add_outcome(plan, None)
         host.noop("every board already runs its pinned firmware, or its turn is later")
         return
-    yield FunctionCommand(reconcile, (plan, patience), {})
+    yield FunctionCommand(reconcile, (plan, patience, back), {})
 
 
 def _canaries(target: Any) -> frozenset[str]:
@@ -78,16 +82,16 @@ def _canaries(target: Any) -> frozenset[str]:
     return canary.choose(scope, canary.read_count(target.data.get("canary", 0)))
 
 
-def reconcile(state: Any, host: Any, plan: HostPlan, patience: float) -> bool:
+def reconcile(state: Any, host: Any, plan: HostPlan, patience: float, back: bool) -> bool:
     """Carry a plan out; false, which fails the host, when a board was refused or not brought to its state.
 
-    ``patience``: how long a printer that prints is waited for, in seconds.
+    ``patience``: how long a printer that prints is waited for, in seconds. ``back``: as for ``firmware``.
     """
     with turn(host) as waited:
-        return _reconcile(state, host, decide(host) if waited else plan, patience)
+        return _reconcile(state, host, decide(host, back) if waited else plan, patience, back)
 
 
-def _reconcile(state: Any, host: Any, plan: HostPlan, patience: float) -> bool:
+def _reconcile(state: Any, host: Any, plan: HostPlan, patience: float, back: bool) -> bool:
     progress = Progress(host)
     if plan.unreported is not None:
         earlier = _follow_to_end(host, plan.unreported.id, progress)
@@ -96,12 +100,12 @@ def _reconcile(state: Any, host: Any, plan: HostPlan, patience: float) -> bool:
             plan = hold_back(plan, str(earlier["detail"]))
             report.current(state).add_outcome(plan, None)
             return True
-        plan = decide(host)
+        plan = decide(host, back)
     deadline = time.monotonic() + patience
     while plan.actions(Action.DEFER) and time.monotonic() < deadline:
         progress.waiting(plan, deadline - time.monotonic())
         gevent.sleep(min(IDLE_INTERVAL, max(0.0, deadline - time.monotonic())))
-        plan = decide(host)
+        plan = decide(host, back)
     outcome = None
     if plan.transaction is not None:
         try:
@@ -114,7 +118,24 @@ def _reconcile(state: Any, host: Any, plan: HostPlan, patience: float) -> bool:
     for board in plan.actions(Action.REFUSE, Action.OFFLINE):
         logger.error(f"{host.print_prefix}{board.name}: {board.reason}")
     done = outcome is None or outcome.get("outcome") == "committed"
+    if done:
+        done = _hold(host, plan)
     return done and not plan.actions(Action.REFUSE, Action.OFFLINE)
+
+
+def _hold(host: Any, plan: HostPlan) -> bool:
+    """Put the holds that no transaction has put, and lift those that the inventory has caught up with."""
+    try:
+        if plan.holds and plan.transaction is None:
+            hold.put(transport(host), host.name, plan.holds)
+            say(host, f"{', '.join(plan.holds)}: there already, and held there from now on")
+        if plan.lifts:
+            for name, found in hold.lift(transport(host), host.name, plan.lifts).items():
+                say(host, f"{name}: the inventory pins {found.version}, where it was held: the hold is lifted")
+    except LinkError as error:
+        logger.error(f"{host.print_prefix}{error}")
+        return False
+    return True
 
 
 def _run(host: Any, plan: HostPlan, progress: Progress) -> dict[str, Any]:

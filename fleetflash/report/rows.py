@@ -11,6 +11,7 @@ WITHOUT_TRANSACTION = {
     Action.NONE: "current",
     Action.REFUSE: "refused",
     Action.DEFER: "deferred",
+    Action.HOLD: "held",
     Action.WAITING: "waiting",
     Action.OFFLINE: "offline",
 }

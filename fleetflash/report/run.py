@@ -21,7 +21,7 @@ OK, FAILED, REFUSED, DEFERRED = 0, 1, 3, 4
 
 _FAILED_WORDS = {"failed", "restored", "needs-attention"}
 _REFUSED_WORDS = {"refuse", "refused", "offline"}
-_DEFERRED_WORDS = {"defer", "deferred", "waiting"}
+_DEFERRED_WORDS = {"defer", "deferred", "hold", "held", "waiting"}
 
 
 def exit_code(rows: Iterable[Row]) -> int:

@@ -20,6 +20,8 @@ _OUTCOMES: dict[str, tuple[str, str]] = {
     "current": ("already current", "dim"),
     "defer": ("deferred", "yellow"),
     "deferred": ("deferred", "yellow"),
+    "hold": ("held", "yellow"),
+    "held": ("held", "yellow"),
     "waiting": ("waiting for hands", "yellow"),
     "restored": ("failed and restored", "magenta"),
     "refuse": ("refused", "red"),
@@ -29,7 +31,7 @@ _OUTCOMES: dict[str, tuple[str, str]] = {
     "offline": ("offline", "red"),
 }
 # How a reason below the table begins, where the plan's word would not read well.
-_REASONS = {"none": "current", "refuse": "refused", "defer": "deferred"}
+_REASONS = {"none": "current", "refuse": "refused", "defer": "deferred", "hold": "held"}
 
 _NO_BOARD = "-"
 # Klipper's own code: a row, and no board.
@@ -70,8 +72,8 @@ class Row:
     """One board of a plan or a run; a host that cannot be reached is one row with the board ``-``.
 
     ``seconds`` is the board's own time (expected or measured), ``downtime`` how long Klipper is or was stopped
-    on its host. ``outcome`` is a plan's action (``flash``, ``none``, ``refuse``, ``defer``, ``waiting``,
-    ``offline``) or a result (``flashed``, ``current``, ``refused``, ``deferred``, ``waiting``, ``restored``,
+    on its host. ``outcome`` is a plan's action (``flash``, ``none``, ``refuse``, ``defer``, ``hold``, ``waiting``,
+    ``offline``) or a result (``flashed``, ``current``, ``refused``, ``deferred``, ``held``, ``waiting``, ``restored``,
     ``failed``, ``needs-attention``, ``offline``). ``detail`` is the reason, of any length. ``backup`` says whether the
     old firmware can be read back. ``uid`` and ``place``: unique id and by-path name by which the board is known.
     """

@@ -5,11 +5,12 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import PyinfraError
 
 from fleetflash.boards import BoardDataError, read_duration
-from fleetflash.operations import mcu
+from fleetflash.operations import mcu, recovery
+from fleetflash.rollback import RollbackDataError, read_rollback
 from fleetflash.rollout import canary
 from roles.klipper_host.installation import klipper_installation
 
-__all__ = ["klipper_host", "klipper_installation"]
+__all__ = ["klipper_host", "klipper_installation", "recovered", "rolled_back"]
 
 
 @deploy("Klipper host")
@@ -19,6 +20,25 @@ def klipper_host() -> None:
     if host.data.get("canary", 0):
         mcu.firmware(name="Canaries run their pinned firmware", canaries=True)
     mcu.firmware(name="Boards run their pinned firmware")
+
+
+@deploy("Rollback")
+def rolled_back() -> None:
+    """Bring every board of this host back to where the data says, in one transaction, and hold it there."""
+    _check_rollout_data()
+    try:
+        read_rollback(host.data.dict(), host.state.inventory.get_override_data())
+    except RollbackDataError as error:
+        raise PyinfraError(str(error)) from None
+    if host.data.get("canary", 0):
+        mcu.firmware(name="Canaries are back", canaries=True, back=True)
+    mcu.firmware(name="Boards are back", back=True)
+
+
+@deploy("Recovery")
+def recovered() -> None:
+    """Bring what was interrupted on this host to rest."""
+    recovery.settled(name="Nothing is left unfinished")
 
 
 def _check_rollout_data() -> None:

@@ -4,10 +4,13 @@ import ast
 import dataclasses
 import itertools
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import fleetflash.hold
 import fleetflash.plan
+import fleetflash.rollback
 from fleetflash.agent.schema import BoardFacts, Firmware, Holder, LedgerEntry, PortFacts, TransactionFacts
 from fleetflash.boards import PROGRAMMERS, Board
 from fleetflash.firmware.artifact import Artifact, ArtifactFile
@@ -33,8 +36,9 @@ def only(host_plan: fleetflash.plan.HostPlan) -> fleetflash.plan.BoardPlan:
     return found
 
 
-def test_plan_does_no_io() -> None:
-    tree = ast.parse(Path(fleetflash.plan.__file__).read_text())
+@pytest.mark.parametrize("module", [fleetflash.plan, fleetflash.rollback, fleetflash.hold])
+def test_plan_does_no_io(module: ModuleType) -> None:
+    tree = ast.parse(Path(str(module.__file__)).read_text())
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     allowed = (
@@ -42,9 +46,13 @@ def test_plan_does_no_io() -> None:
         "fleetflash.boards",
         "fleetflash.firmware.artifact",
         "fleetflash.firmware.chips",
+        "fleetflash.firmware.errors",
+        "fleetflash.firmware.versions",
+        "fleetflash.hold",
         "fleetflash.host_code",
+        "fleetflash.rollback",
     )
-    assert names <= {*allowed, "fleetflash.firmware.errors", "dataclasses", "enum", "collections.abc"}
+    assert names <= {*allowed, "dataclasses", "datetime", "enum", "collections.abc", "typing"}
 
 
 # What a printer is doing

@@ -1,0 +1,54 @@
+"""What shall be: nothing on a host is left unfinished."""
+
+from collections.abc import Generator
+from typing import Any
+
+from pyinfra import host, logger
+from pyinfra.api import FunctionCommand, operation
+
+from fleetflash.facts.decision import transport
+from fleetflash.facts.recovery import leftovers
+from fleetflash.link.errors import LinkError
+from fleetflash.link.request import ask
+from fleetflash.operations.refusal import refuse
+from fleetflash.operations.turn import turn
+from fleetflash.report.progress import say
+
+
+@operation()
+def settled() -> Generator[FunctionCommand, None, None]:
+    """
+    Bring to rest what a transaction that died has left on a host, and say what was found.
+
+    A transaction that was committed is finished, any other one taken back; Klipper runs again if it did; guards and
+    half-written files are gone. A transaction that runs is left alone, as is a printer that prints.
+
+    **Example:**
+
+    .. code:: python
+
+        recovery.settled(name="Nothing is left unfinished")
+    """
+    try:
+        found = leftovers(host)
+    except LinkError as error:
+        yield FunctionCommand(refuse, (str(error),), {})
+        return
+    for left in found:
+        say(host, left)
+    if not found:
+        host.noop("nothing is left unfinished")
+        return
+    yield FunctionCommand(settle, (), {})
+
+
+def settle(state: Any, host: Any) -> bool:
+    """Have the host settle; false, which fails it, when something needs a person or another run."""
+    with turn(host):
+        try:
+            told = ask(transport(host), host.name, {"type": "recover"}, "recovered", seconds=None)["found"]
+        except LinkError as error:
+            return refuse(state, host, str(error))
+    for item in told:
+        say(host, f"{item['found']}: {item['done']}", logger.info if item["well"] else logger.error)
+    return all(item["well"] for item in told)
