@@ -5,12 +5,23 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
-from fleetflash.agent.schema import BoardFacts, Firmware, LedgerEntry, PortFacts, ServiceFacts, Snapshot
+from fleetflash.agent.schema import (
+    BoardFacts,
+    Firmware,
+    Hold,
+    Image,
+    LedgerEntry,
+    Past,
+    PortFacts,
+    ServiceFacts,
+    Snapshot,
+)
 from fleetflash.boards import Board, KlipperHost
 from fleetflash.firmware.artifact import Artifact, make_artifact
 from fleetflash.firmware.errors import ArtifactMissingError
 from fleetflash.firmware.versions import check_pin
 from fleetflash.plan import Catalogue, HostPlan, Identity, plan_host
+from fleetflash.rollback import Rollback, aimed
 
 CHIP = "ch32v203c8t6"
 CONSTANTS: dict[str, int | str] = {"MCU": "ch32v203c8", "CLOCK_FREQ": 144000000}
@@ -74,6 +85,16 @@ def board(name: str = "bmcu", **fields: Any) -> Board:
     return Board(**{"name": name, **described, **fields})
 
 
+def past(of: Artifact, on_disk: bool = False, **image: Any) -> Past:
+    """What a board ran, as its host's lineage tells it."""
+    described = Image(of.id, of.image_sha256, of.size, of.version, "gcc", {"MCU": "ch32v203c8"})
+    return Past(dataclasses.replace(described, **image), "t0", on_disk=on_disk)
+
+
+def hold(of: Artifact, target: str = "pin") -> Hold:
+    return Hold(of.image_sha256, of.version, target, "t0", "you@there", 1.0)
+
+
 def facts(name: str = "bmcu", device: str = "/dev/ttyUSB0", **fields: Any) -> BoardFacts:
     return dataclasses.replace(BoardFacts(name, device, [device], firmware()), **fields)
 
@@ -95,11 +116,13 @@ def plan(
     *boards: Board,
     artifacts: Sequence[Artifact] = (OLD, NEW),
     esptool: str = "",
+    rollback: Rollback | None = None,
+    lifts: bool = True,
     **host: Any,
 ) -> HostPlan:
     """Plan a host; by default one healthy board that runs v1 and shall run v2.
 
-    ``esptool``: why the controller has none.
+    ``esptool``: why the controller has none. ``rollback``, ``lifts``: as for ``plan_host``.
     """
 
     def resolve(name: str, version: object, chip: str) -> Artifact:
@@ -110,4 +133,7 @@ def plan(
         raise ArtifactMissingError(f"no artifact {name} {pin} for {chip}")
 
     desired = KlipperHost("printer", boards or (board(),), **host)
-    return plan_host(desired, observed or snapshot(), Catalogue(artifacts, resolve), Identity("t1", "me@here", esptool))
+    if rollback is not None:
+        desired = aimed(desired, rollback)
+    catalogue, identity = Catalogue(artifacts, resolve), Identity("t1", "me@here", esptool)
+    return plan_host(desired, observed or snapshot(), catalogue, identity, rollback=rollback, lifts=lifts)
