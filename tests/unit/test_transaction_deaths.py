@@ -8,6 +8,8 @@ import pytest
 from transaction_host import NEW, OLD, Death, FakeHost, content, image, make_host
 
 from fleetflash.agent import guard, patience
+from fleetflash.agent.holds import Holds
+from fleetflash.agent.lineage import Lineages
 from fleetflash.agent.protocols.errors import NoAnswerError, RefusedError, VerifyError
 from fleetflash.agent.schema import Firmware, Transaction
 
@@ -43,7 +45,13 @@ def way_back_is_read_from_the_boards(host: FakeHost) -> Transaction:
     return host.transaction("compatible", way_back=None, read_back=True)
 
 
+def rollback_whose_second_board_fails(host: FakeHost) -> Transaction:
+    host.faults["program", "b"] = [RefusedError("refused")]
+    return host.rollback("c")
+
+
 PLAYS: list[Play] = [
+    rollback_whose_second_board_fails,
     way_back_is_read_from_the_boards,
     all_well,
     klipper_stopped,
@@ -82,6 +90,16 @@ def wrong(host: FakeHost, whole: Transaction) -> str:
             return f"{name} runs {version}, the ledger says {ledger.version or ledger.image_sha256}"
     if whole.policy == "exact" and len(set(host.versions().values())) > 1:
         return f"boards that belong together run {host.versions()}"
+    came = {name for name, result in host.results().items() if result == "flashed"}
+    held = set(Holds(host.store).all())
+    if held - {"c"} != (came if whole.holds else set()):
+        return f"{came} came, {held} are held"
+    for name in host.boards:
+        ran = [past.image.sha256 for past in Lineages(host.store).of(name)]
+        # What a rollback has left is no way back any more.
+        versions = [] if name not in came else [NEW] if whole.holds else [NEW, OLD]
+        if ran != [image(version, name).sha256 for version in versions]:
+            return f"{name} is said to have run {len(ran)} images, expected {versions}"
     flashed = set(host.results().values()) == {"flashed"}
     if (outcome["outcome"] == "committed") != flashed:
         return f"{outcome['outcome']} with {host.results()}"

@@ -4,6 +4,7 @@ The store, the journal and the guard's files are real and lie below a temporary 
 ``tick``, so that a test can fail it, or kill the agent there, as SIGKILL or a power cut would.
 """
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Callable
@@ -15,11 +16,13 @@ import pytest
 
 from fleetflash.agent import board as board_module
 from fleetflash.agent import devices, disk, guard, klippy, patience, preconditions, systemd, transaction
+from fleetflash.agent.holds import Holds
+from fleetflash.agent.lineage import Lineages
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import NoAnswerError, ProtectedError
 from fleetflash.agent.protocols.programmer import Capabilities, Found, Pace
-from fleetflash.agent.schema import BoardTransaction, Entry, Firmware, Image, Transaction
+from fleetflash.agent.schema import BoardTransaction, Entry, Firmware, Hold, Image, Transaction
 from fleetflash.agent.store import Journal, Store
 
 OLD, NEW = "v1", "v2"
@@ -232,6 +235,13 @@ class FakeHost:
                 disk.write_file(self.store.image(image(version, name).sha256), content(version, name))
         return Transaction("t-1", "me@here", boards, SERVICE, "/klippy.sock", self.active, self.ready, policy, 10.0)
 
+    def rollback(self, *others: str) -> Transaction:
+        """The same as a rollback, which holds its boards, and ``others`` that were there before."""
+        whole = self.transaction("compatible")
+        boards = [*self.boards, *others]
+        holds = {name: Hold(image(NEW, name).sha256, NEW, "pin", whole.id, whole.controller) for name in boards}
+        return dataclasses.replace(whole, holds=holds)
+
     def begin(self, whole: Transaction) -> "transaction.Runner":
         self.store.write_transaction(whole)
         return self.runner(whole)
@@ -294,6 +304,8 @@ def make_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> F
     mortal(host, monkeypatch, Journal, "append")
     for name in ("write_outcome", "write_ledger", "write_attention"):
         mortal(host, monkeypatch, Store, name)
+    mortal(host, monkeypatch, Lineages, "enter")
+    mortal(host, monkeypatch, Holds, "put")
     # Whether it is called is for the store's own tests; here it would only cost time.
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     monkeypatch.setattr(preconditions, "holders", lambda device: [])
