@@ -16,7 +16,18 @@ import pytest
 
 from fleetflash.agent import disk, guard, klippy, run, systemd, wire
 from fleetflash.agent.events import EventWriter, path_for
-from fleetflash.agent.schema import BoardTransaction, Bundle, Entry, Firmware, HostCode, Image, Transaction, to_json
+from fleetflash.agent.holds import Holds
+from fleetflash.agent.schema import (
+    BoardTransaction,
+    Bundle,
+    Entry,
+    Firmware,
+    Hold,
+    HostCode,
+    Image,
+    Transaction,
+    to_json,
+)
 from fleetflash.agent.store import Store
 from fleetflash.agent.systemd import SystemdError
 
@@ -50,6 +61,9 @@ class Host:
         self.code: int | None = None
         self.units: list[threading.Thread] = []
         monkeypatch.setattr(guard, "RUN", root / "run")
+        monkeypatch.setattr(guard, "BUSY", root / "run/busy")
+        monkeypatch.setattr(guard, "STOPPED", root / "run/stopped")
+        monkeypatch.setattr(guard, "SETTLE_UNIT", root / "settle.service")
         monkeypatch.setattr(os, "geteuid", lambda: 0)
         monkeypatch.setattr(run, "LOOK_INTERVAL", 0.02)
         monkeypatch.setattr(run, "POLL_INTERVAL", 0.005)
@@ -532,3 +546,52 @@ def test_latched_board_is_cleared_and_told_what_was_latched(host: Host, call: Ca
         controller.send(type="clear", board="bmcu")
         assert controller.receive() == {"type": "cleared", "detail": detail}
     assert host.store.attention() == {}
+
+
+# Holds and recovery
+
+
+def test_holds_are_put_and_lifted(host: Host, call: Callable[[], Controller]) -> None:
+    put, lift = call(), call()
+    put.send(type="hold", holds={"bmcu": to_json(Hold("a" * 64, "v1", "previous", "t-0", "me@here"))})
+    assert put.receive() == {"type": "held"}
+    lift.send(type="lift", boards=["bmcu"])
+    assert lift.receive()["holds"]["bmcu"]["version"] == "v1"
+    assert Holds(host.store).all() == {}
+
+
+def test_hold_waits_until_nothing_runs(host: Host, controller: Controller) -> None:
+    """What a transaction is about to commit may be another image."""
+    host.store.write_transaction(transaction("theirs"))
+    host.running = "theirs"
+    controller.send(type="hold", holds={"bmcu": to_json(Hold("a" * 64, "v1", "previous", "t-0", "me@here"))})
+    assert "theirs" in controller.refusal()
+    assert Holds(host.store).all() == {}
+
+
+def test_recovery_settles_what_died_tells_it_and_starts_nothing(host: Host, controller: Controller) -> None:
+    leave_unfinished(host, "t-1", "t-2")
+    controller.send(type="recover")
+    found = controller.until("recovered")["found"]
+    assert host.started == [("settle", "t-1"), ("settle", "t-2")]
+    assert [item["found"].split(":")[0] for item in found] == ["transaction t-1", "transaction t-2"]
+    assert all(item["done"].startswith("committed") and item["well"] for item in found)
+    assert host.store.is_reported("t-2")
+
+
+def test_recovery_does_not_stop_a_print(host: Host, controller: Controller) -> None:
+    leave_unfinished(host, "t-1")
+    host.print_state = "printing"
+    controller.send(type="recover")
+    (item,) = controller.until("recovered")["found"]
+    assert "the printer is printing" in item["done"] and not item["well"] and host.started == []
+
+
+def test_guard_that_was_left_is_lowered_by_a_settling_of_its_own(host: Host, controller: Controller) -> None:
+    host.store.write_transaction(transaction())
+    host.store.write_outcome("t-1", {"outcome": "committed"})
+    guard.hold()
+    host.play = lambda whole: guard.release()
+    controller.send(type="recover")
+    (item,) = controller.until("recovered")["found"]
+    assert item["found"].startswith("guard ") and item["done"] == "cleared away" and host.started == [("settle", "t-1")]

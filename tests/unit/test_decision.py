@@ -1,0 +1,117 @@
+"""One look at a host, and what follows from its data and from what was typed for this run alone."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from fleetflash.agent.schema import HOST_CODE, CheckoutFacts, Image, Past, Snapshot
+from fleetflash.boards import KlipperCode
+from fleetflash.facts import decision
+from fleetflash.host_code import WantedCode
+from fleetflash.plan import Action
+from tests.unit.observed import CHIP, NEW, OLD, facts, firmware, hold, past, snapshot
+
+BOARDS = {"bmcu": {"chip": CHIP, "port": "/dev/serial/by-path/bmcu", "firmware": "klipper", "wiring": ""}}
+
+
+class Data(dict[str, Any]):
+    def dict(self) -> dict[str, Any]:
+        return dict(self)
+
+
+class Host:
+    """A pyinfra host as far as deciding goes; ``typed``: what came with ``--data``."""
+
+    name = "printer"
+
+    def __init__(self, typed: dict[str, Any], **data: Any) -> None:
+        self.data = Data({"boards": BOARDS, "firmware_version": "v2", **data, **typed})
+        self.typed = typed
+        self.state = self.inventory = self
+
+    def get_override_data(self) -> dict[str, Any]:
+        return self.typed
+
+
+class Store:
+    def find(self) -> list[Any]:
+        return [OLD, NEW]
+
+    def resolve(self, name: str, version: object, chip: str) -> Any:
+        return {"v1": OLD, "v2": NEW}[str(version)]
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The commits that looks at the host asked for."""
+    asked: list[str] = []
+    monkeypatch.setattr(decision, "Store", Store)
+    monkeypatch.setattr(decision, "transport", lambda host: None)
+    return asked
+
+
+def seen(monkeypatch: pytest.MonkeyPatch, looks: list[str], observed: Snapshot) -> None:
+    def look(transport: object, desired: object, commit: str = "") -> Snapshot:
+        looks.append(commit)
+        return observed
+
+    monkeypatch.setattr(decision, "snapshot", look)
+
+
+@pytest.mark.parametrize(("typed", "lifts"), [({}, ("bmcu",)), ({"firmware_version": "v1"}, ())])
+def test_hold_ends_at_a_pin_of_the_inventory_and_at_none_that_was_typed(
+    typed: dict[str, Any], lifts: tuple[str, ...], looks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen(monkeypatch, looks, snapshot(holds={"bmcu": hold(OLD)}))
+    found = decision.decide(Host(typed, **({} if typed else {"firmware_version": "v1"})))
+    assert found.boards[0].action is Action.NONE and found.lifts == lifts
+    assert looks == [""]
+
+
+def test_rollback_takes_one_look(looks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    at_v2 = facts(firmware=firmware("v2"))
+    seen(monkeypatch, looks, snapshot(at_v2, lineages={"bmcu": [past(NEW), past(OLD)]}))
+    found = decision.decide(Host({"to": "previous"}), back=True)
+    assert found.boards[0].wanted == OLD and found.holds["bmcu"].target == "previous" and looks == [""]
+
+
+def test_typed_pin_of_a_rollback_is_that_of_every_board(looks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"bmcu": {**BOARDS["bmcu"], "firmware_version": "v2"}}
+    seen(monkeypatch, looks, snapshot(facts(firmware=firmware("v2"))))
+    found = decision.decide(Host({"firmware_version": "v1"}, boards=own), back=True)
+    assert found.boards[0].wanted == OLD
+
+
+def test_rollback_to_nothing_is_told_of_its_host(looks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen(monkeypatch, looks, snapshot())
+    (row,) = decision.decide(Host({}), back=True).boards
+    assert row.action is Action.REFUSE and "nothing says where to go back to" in row.reason and looks == []
+
+
+def test_host_code_goes_back_with_its_boards(looks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first look says where to; the second one whether the host has that commit."""
+    asked: list[KlipperCode] = []
+
+    def wanted_code(code: KlipperCode, cache: str) -> WantedCode:
+        asked.append(code)
+        return WantedCode(code.repository, code.version, code.version)
+
+    monkeypatch.setattr(decision, "wanted_code", wanted_code)
+    monkeypatch.setattr(decision, "compared", lambda code, *_: dataclasses.replace(code, present=True))
+    observed = snapshot(
+        facts(firmware=firmware("v2")),
+        lineages={
+            "bmcu": [past(NEW), past(OLD)],
+            HOST_CODE: [Past(Image("", commit, 0, commit), "t0") for commit in ("bbb", "aaa")],
+        },
+        checkout=CheckoutFacts("/k", "pi", commit="bbb", version="bbb", running="bbb"),
+    )
+    seen(monkeypatch, looks, observed)
+    found = decision.decide(Host({"to": "previous"}, policy="exact", klipper_version="bbb"), back=True)
+    assert [code.version for code in asked] == ["aaa"] and looks == ["", "aaa"]
+    assert found.transaction is not None and found.transaction.host_code is not None
+    assert (found.transaction.host_code.wanted, set(found.holds)) == ("aaa", {HOST_CODE, "bmcu"})
+    typed = {"to": "previous", "klipper_version": "ccc"}
+    decision.decide(Host(typed, policy="exact"), back=True)
+    assert asked[-1].version == "ccc"
