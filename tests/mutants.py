@@ -757,6 +757,13 @@ MUTANTS = [
         "tests/unit/test_run_conversation.py -k waits_until_nothing",
     ),
     Mutant(
+        "flash that was meant to go back",
+        "fleetflash/facts/decision.py",
+        'if not back and "to" in override:',
+        "if False:",
+        "tests/unit/test_decision.py -k meant",
+    ),
+    Mutant(
         "hold against a pin of one run",
         "fleetflash/facts/decision.py",
         "lifts=not typed)",

@@ -25,6 +25,9 @@ def decide(host: Any, back: bool = False) -> HostPlan:
     """
     try:
         data, override = host.data.dict(), host.state.inventory.get_override_data()
+        if not back and "to" in override:
+            # Whoever meant to go back must not be brought forward.
+            raise RollbackDataError(f"to={override['to']} is for deploys/rollback.py and fleetflash plan --rollback")
         desired = read_host(host.name, data)
         store = Store()
         catalogue = Catalogue(store.find(), store.resolve)

@@ -34,6 +34,7 @@ PATIENCE = 240.0
 SETTLED = 200.0
 #: Faults of the application's start, which no command names.
 BOOT = "boot"
+ROLLBACK = "deploys/rollback.py"
 RESULTS = {"flashed": COMMITTED, "restored": RESTORED, "needs-attention": ATTENTION}
 WORDS = ((ATTENTION, "needs-attention"), (RESTORED, "restored"), (UNTOUCHED, "failed"), (COMMITTED, "committed"))
 
@@ -69,7 +70,10 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
         PREPARATIONS[cell.fault](host)
     if cell.fault not in STRIKES:
         _plan_fault(host, struck, cell, before.wanted)
-    run = fleet.start_pyinfra(inventory, store=store)
+    if cell.back:
+        run = fleet.start_pyinfra(inventory, f'firmware_version="{before.wanted}"', deploy=ROLLBACK, store=store)
+    else:
+        run = fleet.start_pyinfra(inventory, store=store)
     scene = Scene(fleet, host, struck, run, inventory)
     if cell.fault in STRIKES:
         strike(host, struck, cell.command, cell.byte, lambda: STRIKES[cell.fault](scene))
@@ -143,6 +147,8 @@ def _judge(fleet: Fleet, host: Host, cell: Cell, before: Before) -> str:
     ).stdout
     if left:
         return f"left behind: {left}"
+    if problem := _why_not_held(host, {name for name in expected if cell.back and expected[name] == COMMITTED}):
+        return problem
     if cell.bench != LOST and host.run("ls /var/lib/fleetflash/images/*.bin").returncode:
         return "the way back is gone"
     return ""
@@ -161,6 +167,13 @@ def _why_not_well(fleet: Fleet, host: Host, expected: dict[str, str], before: Be
         if not flash_holds(host, name, fleet.image(host, version), fleet.offset(host)):
             return f"the flash of {name} does not hold {version}"
     return ""
+
+
+def _why_not_held(host: Host, expected: set[str]) -> str:
+    """A rollback holds what it has committed; the next cell's run is no rollback, and is let go."""
+    held = {path.removesuffix(".json") for path in host.run("ls /var/lib/fleetflash/holds").stdout.split()}
+    host.run("sudo rm -rf /var/lib/fleetflash/holds", check=True)
+    return "" if held == expected else f"{held} are held, expected {expected}"
 
 
 def _why_attention(host: Host) -> str:

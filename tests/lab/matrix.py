@@ -72,6 +72,7 @@ class Cell:
     ``count``: how often in a row. ``placement``: where the protocol runs. ``new_only``: only the new firmware has it.
     ``expected``: one outcome for each board of the bench. ``status``: what a ``wrong_status`` says. ``read_back``:
     nobody has an image of what the board runs. ``hands``: afterwards a person taps RESET, where no line reaches it.
+    ``back``: the run is a rollback, which holds the boards that it commits and no other.
     """
 
     fault: str
@@ -85,6 +86,7 @@ class Cell:
     status: int = 0xFE
     read_back: bool = False
     hands: bool = False
+    back: bool = False
 
     @property
     def name(self) -> str:
@@ -92,7 +94,8 @@ class Cell:
         times += f" {self.status:02x}" if self.status != 0xFE else ""
         where = " from the controller" if self.placement == "controller" else ""
         what = " in the new firmware" if self.new_only else " with unknown firmware" if self.read_back else ""
-        return f"{self.bench}: {self.fault}{times} at {self.command}@{self.byte}{what}{where}"
+        job = "rollback, " if self.back else ""
+        return f"{self.bench}: {job}{self.fault}{times} at {self.command}@{self.byte}{what}{where}"
 
 
 def board_cells(placement: str, faults: Sequence[str], counts: Sequence[int]) -> Iterator[Cell]:
@@ -196,6 +199,21 @@ def lost_cells() -> Iterator[Cell]:
     yield Cell("agent-killed", "program", 15000, (ATTENTION,), bench=LOST)
 
 
+def rollback_cells() -> Iterator[Cell]:
+    """A rollback is a transaction as any other; what it holds must be what it has brought back."""
+    for fault in ("power_cut", "wrong_status", "corrupt"):
+        for command in ("erase", "program", "verify", "end"):
+            yield Cell(fault, command, 0, (expected_of_board(fault, command),), back=True)
+    yield Cell("other_version", "boot", 0, (RESTORED,), 1, new_only=True, back=True)
+    for fault in ("agent-killed", "power-cut", "controller-SIGKILL", "link-stalled", "disk-full"):
+        for command, byte in (("identify", 0), ("program", 15000), ("end", 0)):
+            yield Cell(fault, command, byte, (expected_of_host(fault, command),), back=True)
+    for bench, neighbour in ((EXACT, RESTORED), (COMPATIBLE, COMMITTED)):
+        for fault in ("power_cut", "wrong_status"):
+            yield Cell(fault, "program", 15000, (neighbour, RESTORED), bench=bench, back=True)
+        yield Cell("controller-SIGKILL", "program", 15000, (COMMITTED, COMMITTED), bench=bench, back=True)
+
+
 def full() -> list[Cell]:
     """Every cell."""
     return [
@@ -207,6 +225,7 @@ def full() -> list[Cell]:
         *pair_cells(),
         *far_cells(),
         *lost_cells(),
+        *rollback_cells(),
     ]
 
 
@@ -214,12 +233,12 @@ def thinned() -> list[Cell]:
     """Every fault once for the host and once for the controller, and every bench, spread over the points."""
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in full():
-        fault = cell.fault if cell.bench == PLAIN else ""
-        groups.setdefault((fault, cell.placement, cell.bench), []).append(cell)
+        fault = "" if cell.bench != PLAIN or cell.back else cell.fault
+        groups.setdefault((fault, cell.placement, f"{cell.bench} back" if cell.back else cell.bench), []).append(cell)
     chosen = []
     for key, cells in groups.items():
         hard = [cell for cell in cells if RESTORED in cell.expected or ATTENTION in cell.expected] or cells
         start = zlib.crc32(" ".join(key).encode())
-        wanted = 1 if key[0] else 2
+        wanted = 1 if key[0] or hard[0].back else 2
         chosen += [hard[(start + 5 * number) % len(hard)] for number in range(wanted)]
     return chosen

@@ -94,6 +94,21 @@ def test_code_and_boards_move_together_and_a_second_run_changes_nothing(fleet: F
     assert pids == [host.run("systemctl show -P MainPID klipper", check=True).stdout for host in hosts]
 
 
+@full_only
+def test_host_code_is_rolled_back_with_its_boards_and_held_with_them(fleet: Fleet, source: Source) -> None:
+    hosts = [fleet.lab.host(name) for name in PRINTERS]
+    inventory = exact(fleet, source, *PRINTERS)
+    assert fleet.pyinfra(inventory).code == 0
+    back = fleet.pyinfra(inventory, "to=previous", deploy="deploys/rollback.py")
+    assert back.code == 0 and back.line("4 boards: 4 flashed · host code: 2 flashed"), back.output
+    assert [problem(host, V1, FACTORY) for host in hosts] == ["", ""]
+    again = fleet.pyinfra(inventory, "to=previous", deploy="deploys/rollback.py")
+    assert again.code == 0 and again.line("4 boards: 4 already current · host code: 2 already current")
+    forward = fleet.pyinfra(inventory)
+    assert forward.code == 4 and forward.line("4 boards: 4 held · host code: 2 held")
+    assert forward.line("printer-2/host code: held:", "fleetflash hold clear INVENTORY printer-2 'host code'")
+
+
 def test_failing_board_takes_all_back_and_uncommitted_changes_keep_all_from_moving(
     fleet: Fleet, source: Source
 ) -> None:

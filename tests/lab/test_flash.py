@@ -18,9 +18,9 @@ STATE = (
 )
 
 
-def flash(fleet: Fleet, *data: str, inventory: object = None) -> "tuple[int, str]":
+def flash(fleet: Fleet, *data: str, deploy: str = "deploys/flash.py") -> "tuple[int, str]":
     """Run the stock command with an operator at hand, who presses the button that the run asks for."""
-    process = fleet.start_pyinfra(inventory or demo_inventory(fleet), "attended=true", *data)  # type: ignore[arg-type]
+    process = fleet.start_pyinfra(demo_inventory(fleet), "attended=true", *data, deploy=deploy)  # type: ignore[arg-type]
     assert process.stdout is not None
     output = ""
     for line in process.stdout:
@@ -98,11 +98,19 @@ def test_plan_and_dry_run_and_status_touch_no_file_on_any_host(fleet: Fleet) -> 
         assert sorted(set(old.splitlines()) ^ set(new.splitlines())) == [], host.name
 
 
-def test_going_back_to_a_pinned_firmware_is_the_same_command(fleet: Fleet) -> None:
-    pin = f'firmware_version="{FACTORY}"'
-    code, output = flash(fleet, pin)
-    assert code == 0, output
+def test_fleet_that_is_rolled_back_stays_there_until_it_is_let_go(fleet: Fleet) -> None:
+    pin, back = f'firmware_version="{FACTORY}"', "deploys/rollback.py"
+    code, output = flash(fleet, pin, deploy=back)
+    assert code == 0 and "10 boards: 10 flashed" in output, output
     image = fleet.lab.image(FACTORY).read_bytes()
     assert all(flash_holds(host, board.spec.name, image) for host in fleet.lab.hosts for board in host.boards)
-    again = fleet.pyinfra(demo_inventory(fleet), pin)  # type: ignore[arg-type]
+    pids = [host.run("systemctl show -P MainPID klipper", check=True).stdout for host in fleet.lab.hosts]
+    again = fleet.pyinfra(demo_inventory(fleet), pin, deploy=back)  # type: ignore[arg-type]
     assert again.code == 0 and "10 boards: 10 already current" in again.output
+    inventory = demo_inventory(fleet)
+    cleared = fleet.fleetflash("hold", "clear", str(inventory), "printer-1")
+    assert cleared.code == 0 and cleared.line("printer-1/bmcu: let go, was held at", FACTORY)
+    forward = fleet.plan(inventory)  # type: ignore[arg-type]
+    assert forward.code == 4 and "10 boards: 1 to flash, 9 held" in forward.output
+    assert forward.line("printer-2/bmcu-a: held:", "fleetflash hold clear INVENTORY printer-2 bmcu-a")
+    assert pids == [host.run("systemctl show -P MainPID klipper", check=True).stdout for host in fleet.lab.hosts]

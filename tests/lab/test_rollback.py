@@ -6,13 +6,26 @@ from pathlib import Path
 import pytest
 
 from fleetflash.lab.host import Host
-from tests.lab.fleet import FACTORY, NEXT, WANTED, Fleet, Run, flash_holds, mcu_version
+from tests.lab.conftest import full_only
+from tests.lab.fleet import (
+    FACTORY,
+    NEXT,
+    WANTED,
+    Fleet,
+    Run,
+    flash_holds,
+    mcu_version,
+    outcome,
+    strike,
+    wait_settled,
+)
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, full_only]
 
 #: One board; two with policy compatible; one that is written from the controller; two with policy exact.
 NAMES = ("printer-1", "printer-2", "printer-4", "printer-5")
 REFUSED, HELD = 3, 4
+PINNED = {"firmware_version": FACTORY}
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +95,6 @@ def test_fleet_goes_back_once_is_held_and_goes_forward_when_it_is_let_go(fleet: 
     assert [problem(fleet, host, WANTED) for host in hosts] == [""] * len(hosts)
 
 
-PINNED = {"firmware_version": FACTORY}
-
-
 def test_previous_is_what_ran_before_and_asking_twice_goes_back_once(fleet: Fleet, hosts: list[Host]) -> None:
     assert fleet.pyinfra(inventory(fleet, NEXT)).code == 0
     back = rollback(fleet, "to=previous")
@@ -104,3 +114,24 @@ def test_missing_image_refuses_its_host_before_anything_stops(fleet: Fleet, host
     number = rollback(fleet, "firmware_version=0.10")
     assert number.code == 1 and number.line("read as the number 0.1", "--data firmware_version='\"0.1\"'")
     assert pids(hosts) == running
+
+
+def test_recovery_restores_what_neither_guard_nor_boot_could_and_says_so(fleet: Fleet) -> None:
+    """The agent's own file is gone when its guard needs it: nothing on the host can settle any more."""
+    host = fleet.lab.host("printer-6")
+    fleet.reset(host)
+    path = fleet.write_inventory(host.name)
+    run = fleet.start_pyinfra(path)
+    kill = "sudo rm -r /var/lib/fleetflash/agent; sudo systemctl kill -s KILL fleetflash.service"
+    strike(host, "bmcu", "program", 15000, lambda: host.run(kill))
+    fleet.finish(run)
+    wait_settled(host)
+    assert host.run("ls /run/fleetflash/stopped /etc/systemd/system/fleetflash-settle.service").returncode == 0
+
+    recovered = fleet.pyinfra(path, deploy="deploys/recover.py")
+    assert recovered.code == 0, recovered.output
+    assert recovered.line("printer-6", "was interrupted after the step", "restored (bmcu restored)")
+    assert outcome(host)["outcome"] == "restored"
+    assert problem(fleet, host, FACTORY) == ""
+    again = fleet.pyinfra(path, deploy="deploys/recover.py")
+    assert again.code == 0 and "was interrupted" not in again.output

@@ -89,6 +89,12 @@ def test_rollback_to_nothing_is_told_of_its_host(looks: list[str], monkeypatch: 
     assert row.action is Action.REFUSE and "nothing says where to go back to" in row.reason and looks == []
 
 
+def test_flash_that_was_meant_to_go_back_does_not_go_forward(looks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen(monkeypatch, looks, snapshot())
+    (row,) = decision.decide(Host({"to": "previous"})).boards
+    assert row.action is Action.REFUSE and "to=previous is for deploys/rollback.py" in row.reason and looks == []
+
+
 def test_host_code_goes_back_with_its_boards(looks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """The first look says where to; the second one whether the host has that commit."""
     asked: list[KlipperCode] = []
