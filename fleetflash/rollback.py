@@ -92,6 +92,14 @@ def read_rollback(data: Mapping[str, object], override: Mapping[str, object]) ->
         raise RollbackDataError(str(error)) from None
 
 
+def aimed_data(data: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a host's data with its Klipper at what was typed for it, whatever ``klipper`` says that it is elsewhere."""
+    described, version = data.get("klipper"), override.get("klipper_version")
+    if version is None or not isinstance(described, Mapping):
+        return dict(data)
+    return {**data, "klipper": {**described, "ref": version}}
+
+
 def aimed(desired: KlipperHost, rollback: Rollback) -> KlipperHost:
     """Return a host's desired state with each board pinned to where it goes; ``None`` for one that stays."""
     boards = tuple(board.model_copy(update={"firmware_version": rollback.version(board)}) for board in desired.boards)

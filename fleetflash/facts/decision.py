@@ -15,7 +15,7 @@ from fleetflash.host_code import WantedCode
 from fleetflash.link.errors import LinkError, UnreachableError
 from fleetflash.link.tool import why_no_esptool
 from fleetflash.plan import Catalogue, HostPlan, Identity, board_goals, offline, plan_host, unusable
-from fleetflash.rollback import Rollback, RollbackDataError, aimed, code_version, read_rollback
+from fleetflash.rollback import Rollback, RollbackDataError, aimed, aimed_data, code_version, read_rollback
 
 
 def decide(host: Any, back: bool = False) -> HostPlan:
@@ -28,7 +28,7 @@ def decide(host: Any, back: bool = False) -> HostPlan:
         if not back and "to" in override:
             # Whoever meant to go back must not be brought forward.
             raise RollbackDataError(f"to={override['to']} is for deploys/rollback.py and fleetflash plan --rollback")
-        desired = read_host(host.name, data)
+        desired = read_host(host.name, aimed_data(data, override) if back else data)
         store = Store()
         catalogue = Catalogue(store.find(), store.resolve)
         cache = str(host.data.get("build_cache") or "")

@@ -14,11 +14,18 @@ CHECKOUT = "/home/pi/klipper"
 MODULE = "klippy/extras/second_version.py"
 FUNCTION = "second_version"
 _IGNORED = "*.so\n__pycache__/\nklippy/.version\n"
-#: Stands for a compiler, which lab hosts don't have: what it makes was compiled on the controller.
-_COMPILER = """\
+#: Stands for a compiler, which lab hosts don't have: what it makes of a version's sources was compiled elsewhere.
+_COMPILER = f"""\
 #!/bin/sh
-while [ $# -gt 1 ]; do [ "$1" = -o ] && out=$2; shift; done
-[ "$out" = /dev/null ] || cp /home/pi/helper-v2.so "$out"
+made=helper-v1.so
+while [ $# -gt 0 ]; do
+    case "$1" in
+    -o) out=$2; shift;;
+    *.c) grep -qs {FUNCTION} "$1" && made=helper-v2.so;;
+    esac
+    shift
+done
+[ "$out" = /dev/null ] || cp "/home/pi/$made" "$out"
 """
 
 

@@ -119,5 +119,5 @@ def test_host_code_goes_back_with_its_boards(looks: list[str], monkeypatch: pyte
     assert found.transaction is not None and found.transaction.host_code is not None
     assert (found.transaction.host_code.wanted, set(found.holds)) == ("aaa", {HOST_CODE, "bmcu"})
     typed = {"to": "previous", "klipper_version": "ccc"}
-    decision.decide(Host(typed, policy="exact"), back=True)
+    decision.decide(Host(typed, policy="exact", klipper={"ref": "bbb"}), back=True)
     assert asked[-1].version == "ccc"

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fleetflash.agent.schema import HOST_CODE, CheckoutFacts, Firmware, Image, Past
+from fleetflash.agent.schema import HOST_CODE, CheckoutFacts, Firmware, Image, LedgerEntry, Past
 from fleetflash.firmware.artifact import Artifact
 from fleetflash.plan import Action, BoardPlan, HostPlan
 from fleetflash.rollback import (
@@ -26,6 +26,7 @@ from tests.unit.observed import (
     board,
     facts,
     firmware,
+    gateway_artifact,
     hold,
     ledger,
     past,
@@ -168,6 +169,24 @@ def test_image_that_only_the_host_has_is_written_from_there() -> None:
     assert only(found).wanted is not None and only(found).action is Action.FLASH
     (left,) = found.holds.values()
     assert left.image_sha256 == read.image.sha256
+
+
+def test_flash_of_a_gateway_that_was_read_back_is_written_from_its_host() -> None:
+    """It is an archive of the whole flash, and says of itself neither version nor project."""
+    new = gateway_artifact("v2")
+    read = Past(Image("", "e" * 64, (4 << 20) + 512, "", klipper=False), on_disk=True)
+    now = Past(Image(new.id, new.image_sha256, new.size, "v2", klipper=False), "t0")
+    written = LedgerEntry(new.id, new.image_sha256, "v2", "t0", "esp32")
+    unasked = Firmware("unasked", error="only a reset would have it say what it runs")
+    gateway = board("gw", chip="esp32", programmer="esptool", firmware="gateway", klippy_mcu=None)
+    seen = snapshot(facts("gw", firmware=unasked, ledger=written), lineages={"gw": [now, read]})
+    found = plan(seen, gateway, artifacts=(new,), rollback=Rollback(PREVIOUS))
+    assert found.transaction is not None and found.transaction.boards[0].wanted == read.image
+    there = dataclasses.replace(written, image_sha256=read.image.sha256)
+    back = snapshot(
+        facts("gw", firmware=unasked, ledger=there), lineages={"gw": [read]}, holds={"gw": found.holds["gw"]}
+    )
+    assert only(plan(back, gateway, artifacts=(new,), rollback=Rollback(PREVIOUS))).action is Action.NONE
 
 
 def test_image_that_nobody_has_is_named() -> None:
