@@ -93,7 +93,7 @@ def read_rollback(data: Mapping[str, object], override: Mapping[str, object]) ->
 
 
 def aimed_data(data: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a host's data with its Klipper at what was typed for it, whatever ``klipper`` says that it is elsewhere."""
+    """Return a host's data with its Klipper at what was typed for it, whatever ``klipper`` says elsewhere."""
     described, version = data.get("klipper"), override.get("klipper_version")
     if version is None or not isinstance(described, Mapping):
         return dict(data)
