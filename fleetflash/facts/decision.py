@@ -1,10 +1,13 @@
 """What a host is, and so what is to be done with it: one snapshot, one plan."""
 
+import dataclasses
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
+from fleetflash.backup_plan import plan_backup
 from fleetflash.boards import BoardDataError, read_host
 from fleetflash.facts.host_code import compared, wanted_code
 from fleetflash.facts.snapshot import snapshot
@@ -17,15 +20,39 @@ from fleetflash.plan import Catalogue, HostPlan, Identity, offline, plan_host, u
 
 def decide(host: Any) -> HostPlan:
     """Look at a connected pyinfra host and decide; what keeps that from being done is a plan too."""
+    return _decided(host, lambda: _plan(host))
+
+
+def decide_backup(host: Any) -> HostPlan:
+    """As ``decide``, for a backup of the host's boards. ``backup_reason`` in its data goes into the record."""
+    return _decided(host, lambda: _plan_backup(host))
+
+
+def _plan(host: Any) -> HostPlan:
+    desired = read_host(host.name, host.data.dict())
+    cache = str(host.data.get("build_cache") or "")
+    catalogue = _catalogue()
+    code = wanted_code(desired.code, cache) if desired.code else None
+    observed = snapshot(transport(host), desired, code.commit if code else "")
+    code = compared(code, observed.checkout, cache) if code else None
+    return plan_host(desired, observed, catalogue, _identity(), code=code)
+
+
+def _plan_backup(host: Any) -> HostPlan:
+    desired = dataclasses.replace(read_host(host.name, host.data.dict()), code=None)
+    catalogue = _catalogue()
+    observed = snapshot(transport(host), desired)
+    return plan_backup(desired, observed, catalogue, _identity(), str(host.data.get("backup_reason") or ""))
+
+
+def _catalogue() -> Catalogue:
+    store = Store()
+    return Catalogue(store.find(), store.resolve)
+
+
+def _decided(host: Any, plan: Callable[[], HostPlan]) -> HostPlan:
     try:
-        desired = read_host(host.name, host.data.dict())
-        store = Store()
-        catalogue = Catalogue(store.find(), store.resolve)
-        cache = str(host.data.get("build_cache") or "")
-        code = wanted_code(desired.code, cache) if desired.code else None
-        observed = snapshot(transport(host), desired, code.commit if code else "")
-        code = compared(code, observed.checkout, cache) if code else None
-        return plan_host(desired, observed, catalogue, _identity(), code=code)
+        return plan()
     except BoardDataError as error:
         return unusable(host.name, str(error))
     except FirmwareError as error:
@@ -52,4 +79,5 @@ def _identity() -> Identity:
         transaction=f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(3).hex()}",
         controller=f"{user}@{socket.gethostname()}",
         esptool=why_no_esptool(),
+        now=round(time.time(), 3),
     )
