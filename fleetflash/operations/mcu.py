@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import gevent
@@ -15,18 +15,21 @@ from fleetflash.agent.schema import Bundle, Transaction
 from fleetflash.boards import GROUPS, read_duration
 from fleetflash.build.bundle import make_bundle
 from fleetflash.build.errors import BuildError
-from fleetflash.facts.decision import decide, transport
+from fleetflash.facts.decision import decide, decide_backup, transport
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
 from fleetflash.link.errors import LinkError, PythonError, SudoError
 from fleetflash.link.session import AgentSession
 from fleetflash.link.transaction import TransactionClient, TransactionRefusedError
+from fleetflash.operations.backup_copies import copy_backups
 from fleetflash.operations.turn import turn
 from fleetflash.plan import Action, HostPlan, hold_back
 from fleetflash.report import run as report
 from fleetflash.report.progress import Progress
 from fleetflash.rollout import canary
 
+#: Looks at a host and makes its plan.
+Decide = Callable[[Any], HostPlan]
 #: A lost link is tried again for this long, in seconds: the host may be rebooting.
 RECONNECT_SECONDS = 120.0
 #: A printer that is waited for is asked this often whether it is idle, in seconds.
@@ -71,6 +74,33 @@ def firmware(canaries: bool = False) -> Generator[FunctionCommand, None, None]:
     yield FunctionCommand(reconcile, (plan, patience), {})
 
 
+@operation()
+def backed_up() -> Generator[FunctionCommand, None, None]:
+    """
+    Take a backup of every board of a Klipper host that can be read, now, in one transaction that writes none.
+
+    Klipper is stopped once and started again. Reads what ``firmware`` reads from the host's data, and
+    ``backup_reason``, for the record. A board that can't be read is told of, and no failure.
+
+    **Example:**
+
+    .. code:: python
+
+        mcu.backed_up(name="What the boards run is kept")
+    """
+    plan = decide_backup(host)
+    report.current(host.state).add_plan(plan)
+    Progress(host).plan(plan)
+    patience = read_duration(host.data.get("wait_idle", 0))
+    waiting = bool(patience and plan.actions(Action.DEFER))
+    if plan.unreported is None and not waiting and not plan.actions(Action.BACK_UP, Action.REFUSE, Action.OFFLINE):
+        if host.state.is_executing:
+            report.current(host.state).add_outcome(plan, None)
+        host.noop("no board of this host can be read, or not now")
+        return
+    yield FunctionCommand(reconcile, (plan, patience, decide_backup), {})
+
+
 def _canaries(target: Any) -> frozenset[str]:
     """Return the names of the hosts that go first in this run."""
     state = target.state
@@ -78,19 +108,19 @@ def _canaries(target: Any) -> frozenset[str]:
     return canary.choose(scope, canary.read_count(target.data.get("canary", 0)))
 
 
-def reconcile(state: Any, host: Any, plan: HostPlan, patience: float) -> bool:
+def reconcile(state: Any, host: Any, plan: HostPlan, patience: float, decide: Decide = decide) -> bool:
     """Carry a plan out; false, which fails the host, when a board was refused or not brought to its state.
 
-    ``patience``: how long a printer that prints is waited for, in seconds.
+    ``patience``: how long a printer that prints is waited for, in seconds. ``decide``: makes the plan anew.
     """
     with turn(host) as waited:
-        return _reconcile(state, host, decide(host) if waited else plan, patience)
+        return _reconcile(state, host, decide(host) if waited else plan, patience, decide)
 
 
-def _reconcile(state: Any, host: Any, plan: HostPlan, patience: float) -> bool:
+def _reconcile(state: Any, host: Any, plan: HostPlan, patience: float, decide: Decide) -> bool:
     progress = Progress(host)
     if plan.unreported is not None:
-        earlier = _follow_to_end(host, plan.unreported.id, progress)
+        earlier = _follow_to_end(host, plan.unreported.id, progress, plan)
         progress.outcome(f"transaction {plan.unreported.id} of an earlier run", earlier)
         if earlier["outcome"] == "refused":
             plan = hold_back(plan, str(earlier["detail"]))
@@ -135,13 +165,16 @@ def _run(host: Any, plan: HostPlan, progress: Progress) -> dict[str, Any]:
             client.start(transaction, read_image)
             report.current(host.state).add_transaction(plan)
             outcome = client.follow(transaction, read_image)
+            problem = copy_backups(session, host, plan)
+        if problem and transaction.backup_only:
+            outcome = {**outcome, "outcome": "failed", "detail": problem}
     except (TransactionRefusedError, SudoError, PythonError, FirmwareError, BuildError) as error:
         logger.error(f"{host.print_prefix}{error}")
         return {"outcome": "refused", "detail": str(error), "boards": {}}
     except LinkError as error:
         # Whether it had begun is for the host to say.
         logger.warning(f"{host.print_prefix}{error}; a transaction goes on without this controller; reconnecting")
-        outcome = _follow_to_end(host, transaction.id, progress)
+        outcome = _follow_to_end(host, transaction.id, progress, plan)
     progress.outcome("transaction", outcome)
     return outcome
 
@@ -157,8 +190,11 @@ def _with_commits(transaction: Transaction, plan: HostPlan, bundled: dict[str, b
     return dataclasses.replace(transaction, host_code=dataclasses.replace(code, bundle=bundle))
 
 
-def _follow_to_end(host: Any, transaction_id: str, progress: Progress) -> dict[str, Any]:
-    """Reconnect until the host tells how a transaction ended, or that it never began there."""
+def _follow_to_end(host: Any, transaction_id: str, progress: Progress, plan: HostPlan) -> dict[str, Any]:
+    """Reconnect until the host tells how a transaction ended, or that it never began there.
+
+    ``plan``: of which boards backups are copied then.
+    """
     deadline = time.monotonic() + RECONNECT_SECONDS
     problem = ""
     while time.monotonic() < deadline:
@@ -169,7 +205,9 @@ def _follow_to_end(host: Any, transaction_id: str, progress: Progress) -> dict[s
             with AgentSession(transport(host), host.name, ["run"], sudo=True) as session:
                 client = TransactionClient(session, host.name, progress.event)
                 client.join(transaction_id)
-                return client.follow(None, lambda sha256: b"")
+                outcome = client.follow(None, lambda sha256: b"")
+                copy_backups(session, host, plan)
+                return outcome
         except (TransactionRefusedError, SudoError, PythonError) as error:
             return {"outcome": "refused", "detail": str(error), "boards": {}}
         except (LinkError, ConnectError) as error:

@@ -9,7 +9,7 @@ from fleetflash.operations import mcu
 from fleetflash.rollout import canary
 from roles.klipper_host.installation import klipper_installation
 
-__all__ = ["klipper_host", "klipper_installation"]
+__all__ = ["backed_up", "klipper_host", "klipper_installation"]
 
 
 @deploy("Klipper host")
@@ -19,6 +19,13 @@ def klipper_host() -> None:
     if host.data.get("canary", 0):
         mcu.firmware(name="Canaries run their pinned firmware", canaries=True)
     mcu.firmware(name="Boards run their pinned firmware")
+
+
+@deploy("Backup")
+def backed_up() -> None:
+    """Take a backup of every board of this host that can be read, in one transaction that writes none."""
+    _check_rollout_data()
+    mcu.backed_up(name="What the boards run is kept")
 
 
 def _check_rollout_data() -> None:
