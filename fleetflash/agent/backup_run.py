@@ -52,6 +52,8 @@ class BackupRunner(Runner):
     def _read(self, name: str, board: BoardOnPort) -> None:
         self.record.log("entering", board=name)
         with board.in_bootloader(self.record.ask(name), board.board.uid) as session:
+            if self.precautions.is_unfinished(session):
+                raise CannotReadError(f"{name}: an earlier write was interrupted, so what it holds now is no backup")
             self.precautions.read(session)
             session.programmer.reset()
         self.record.log("left", board=name)
