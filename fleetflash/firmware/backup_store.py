@@ -170,8 +170,10 @@ def _sha256(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}; make it readable") from None
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -11,7 +11,7 @@ from fleetflash.boards import GROUPS, BoardDataError, read_host
 from fleetflash.firmware.backup_store import BackupStore, Kept
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
-from fleetflash.link.backups import BackupClient
+from fleetflash.link.backups import BackupAbsentError, BackupClient
 from fleetflash.link.errors import LinkError
 from fleetflash.link.transaction import Session
 from fleetflash.plan import HostPlan
@@ -37,9 +37,10 @@ def copy_backups(session: Session, host: Any, plan: HostPlan) -> str:
         for backup in client.records(board.board.name for board in plan.boards if board.board):
             try:
                 store.add(Kept(host.name, backup), lambda backup=backup: read(backup))  # type: ignore[misc]
-            except FirmwareError as error:
+            except (BackupAbsentError, FirmwareError) as error:
                 problems.append(str(error))
-        store.retain(host.name, _retention(host), time.time())
+        if not problems:  # the newest of a board may be what is missing
+            store.retain(host.name, _retention(host), time.time())
     except (LinkError, FirmwareError) as error:
         problems = [str(error)]
     problem = f"backups are on the host, and not all here: {'; '.join(problems)}" if problems else ""
