@@ -90,19 +90,33 @@ def _environment(board: BoardTransaction, transaction: str) -> Dict[str, str]:
     return {f"FLEETFLASH_{name}": value for name, value in facts.items()}
 
 
+class _Output:
+    """The last of what a process says."""
+
+    def __init__(self, descriptor: int):
+        self.data = b""
+        self.is_open = True
+        self._descriptor = descriptor
+        self._poller = select.poll()
+        self._poller.register(descriptor, select.POLLIN)
+
+    def take(self, milliseconds: int) -> bool:
+        """Take in what comes within this time; false when nothing does."""
+        if not self.is_open or not self._poller.poll(milliseconds):
+            return False
+        data = os.read(self._descriptor, 65536)
+        self.data = (self.data + data)[-OUTPUT_BYTES:]
+        self.is_open = bool(data)
+        return True
+
+
 def _finish(process: "subprocess.Popen[bytes]", deadline: float) -> Tuple[Optional[int], bytes]:
     """Wait for a process, taking in what it says; return its exit code, if it has ended, and the end of its output."""
     assert process.stdout is not None
-    descriptor = process.stdout.fileno()
-    poller = select.poll()
-    poller.register(descriptor, select.POLLIN)
-    output, is_open = b"", True
+    output = _Output(process.stdout.fileno())
     while not _has_ended(process) and time.monotonic() < deadline:
-        if not is_open:
+        if not output.take(_POLL_MS) and not output.is_open:
             time.sleep(_POLL_MS / 1000)
-        elif poller.poll(_POLL_MS):
-            data = os.read(descriptor, 65536)
-            output, is_open = (output + data)[-OUTPUT_BYTES:], bool(data)
     in_time = _has_ended(process)
     os.killpg(process.pid, signal.SIGKILL)
     try:
@@ -110,12 +124,10 @@ def _finish(process: "subprocess.Popen[bytes]", deadline: float) -> Tuple[Option
     except subprocess.TimeoutExpired:
         pass  # it waits for a device, inside the kernel; nobody can do more
     for _ in range(_LAST_READS):  # a process that has left the group may talk without end
-        if not is_open or not poller.poll(0):
+        if not output.take(0):
             break
-        data = os.read(descriptor, 65536)
-        output, is_open = (output + data)[-OUTPUT_BYTES:], bool(data)
     process.stdout.close()
-    return process.returncode if in_time else None, output
+    return process.returncode if in_time else None, output.data
 
 
 def _has_ended(process: "subprocess.Popen[bytes]") -> bool:

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pyinfra import logger
@@ -16,7 +17,8 @@ from fleetflash.link.errors import LinkError
 from fleetflash.link.transaction import Session
 from fleetflash.plan import HostPlan
 
-_pins: dict[int, list[str]] = {}
+#: The pins of each run's inventory; the state is kept, too, so that no other gets its id.
+_pins: dict[int, tuple[Any, list[str]]] = {}
 
 
 def copy_backups(session: Session, host: Any, plan: HostPlan) -> str:
@@ -36,7 +38,7 @@ def copy_backups(session: Session, host: Any, plan: HostPlan) -> str:
         problems = []
         for backup in client.records(board.board.name for board in plan.boards if board.board):
             try:
-                store.add(Kept(host.name, backup), lambda backup=backup: read(backup))  # type: ignore[misc]
+                store.add(Kept(host.name, backup), partial(read, backup))
             except (BackupAbsentError, FirmwareError) as error:
                 problems.append(str(error))
         if not problems:  # the newest of a board may be what is missing
@@ -57,8 +59,8 @@ def _retention(host: Any) -> Retention:
         for other in state.inventory:
             if set(GROUPS) & set(other.groups):
                 found.update(_retention_of(other).pins)
-        _pins[id(state)] = sorted(found)
-    return replace(_retention_of(host), pins=_pins[id(state)])
+        _pins[id(state)] = state, sorted(found)
+    return replace(_retention_of(host), pins=_pins[id(state)][1])
 
 
 def _retention_of(host: Any) -> Retention:
