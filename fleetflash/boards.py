@@ -1,6 +1,7 @@
 """What a user writes down about boards, and what each programmer can do."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from pydantic import (
 from fleetflash.agent.protocols import programmers
 from fleetflash.agent.protocols.port_names import normalised
 from fleetflash.agent.protocols.programmer import Capabilities
+from fleetflash.agent.schema import Retention
 
 #: Stopping Klipper and having it ready again on a Raspberry Pi, in seconds.
 KLIPPER_RESTART_SECONDS = 6.0
@@ -55,7 +57,8 @@ class Board(BaseModel):
     ``reset=rts:0,boot=dtr:0`` when DTR and RTS do it and trying all combinations is not wanted. ``uid``: the chip's
     unique id in hexadecimal.
     ``unprotect``: lift a chip's read protection, which erases it, before writing (some flashers leave chips protected).
-    ``options``: what the programmer alone knows (``Capabilities.options``).
+    ``options``: what the programmer alone knows (``Capabilities.options``). ``backup_command``: a program of the host
+    and its arguments, which must succeed within ``backup_seconds`` before the board is written; it is no shell's line.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -78,6 +81,13 @@ class Board(BaseModel):
     accept_no_way_back: bool = False
     unprotect: bool = False
     options: dict[str, str] = Field(default_factory=dict)
+    backup_command: str = ""
+    backup_seconds: float = Field(default=120.0, gt=0)
+
+    @property
+    def backup_words(self) -> list[str]:
+        """``backup_command`` as a program and its arguments; empty when there is none."""
+        return shlex.split(self.backup_command)
 
     @model_validator(mode="before")
     @classmethod
@@ -122,6 +132,15 @@ class Board(BaseModel):
             known = " and ".join(capabilities.options) or "none"
             raise ValueError(f"{info.data['programmer']} knows no option {unknown[0]!r}; it has {known}")
         return options
+
+    @field_validator("backup_command")
+    @classmethod
+    def _words(cls, command: str) -> str:
+        try:
+            shlex.split(command)
+        except ValueError as error:
+            raise ValueError(f"expected a program and its arguments, quoted as for a shell ({error})") from None
+        return command
 
     @field_validator("entry")
     @classmethod
@@ -172,6 +191,7 @@ class KlipperHost:
     """A Klipper host's desired state, or a gateway's, which has no Klipper: an empty ``service``.
 
     ``errors`` holds boards whose data is malformed: name → what is wrong. ``code``: what moves with the boards, if any.
+    ``retention``: of the boards' backups, with the pins of all of them.
     """
 
     name: str
@@ -182,12 +202,16 @@ class KlipperHost:
     attended: bool = False
     code: "KlipperCode | None" = None
     errors: tuple[tuple[str, str], ...] = ()
+    retention: Retention = Retention()
 
 
 #: The groups of an inventory whose hosts have boards.
 GROUPS = ("klipper_hosts", "gateways")
 #: What group data may set for every board of a host.
-INHERITED = ("chip", "firmware", "firmware_version", "programmer", "baud", "hands_seconds", "placement")
+INHERITED = (
+    *("chip", "firmware", "firmware_version", "programmer", "baud", "hands_seconds", "placement"),
+    *("backup_command", "backup_seconds"),
+)
 
 
 def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
@@ -225,7 +249,18 @@ def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
         attended=_flag("attended", data.get("attended", False)),
         code=_read_code(data) if policy == "exact" and service else None,
         errors=tuple(errors),
+        retention=_read_retention(data, boards),
     )
+
+
+def _read_retention(data: Mapping[str, Any], boards: list[Board]) -> Retention:
+    keep, days = data.get("backup_keep", Retention().keep), data.get("backup_days", Retention().days)
+    if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
+        raise BoardDataError(f"backup_keep: expected a number of backups, 1 at least, found {keep!r}")
+    if not isinstance(days, (int, float)) or isinstance(days, bool) or not 0 < days < float("inf"):
+        raise BoardDataError(f"backup_days: expected a number of days, more than 0, found {days!r}")
+    pins = {board.firmware_version for board in boards if isinstance(board.firmware_version, str)}
+    return Retention(keep, float(days), sorted(pins))
 
 
 def _read_code(data: Mapping[str, Any]) -> KlipperCode | None:

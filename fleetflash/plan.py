@@ -49,6 +49,8 @@ class Action(StrEnum):
     DEFER = "defer"
     HOLD = "hold"
     WAITING = "waiting"
+    BACK_UP = "back up"
+    UNREADABLE = "unreadable"
     OFFLINE = "offline"
 
 
@@ -70,7 +72,7 @@ class BoardPlan:
     ``backup``: ``read-back`` when the old firmware can be read, ``known-good only`` when it can't and an image of it is
     registered, ``none`` when neither is so. ``uid`` and ``place`` (a by-path name): by what the board is known.
     ``code``: this is no board but Klipper's own code, and ``device`` its checkout. ``image``: ``wanted`` is known from
-    the host alone, as this.
+    the host alone, as this. ``reading``: bytes that may be read back from it.
     """
 
     name: str
@@ -90,6 +92,7 @@ class BoardPlan:
     seconds: float | None = None
     code: WantedCode | None = None
     image: Image | None = None
+    reading: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,13 @@ class Catalogue:
 class Identity:
     """Who plans: the transaction's id, and the controller's name for the host's record.
 
-    ``esptool``: why the controller can't run esptool; empty when it can.
+    ``esptool``: why the controller can't run esptool; empty when it can. ``now``: seconds since 1970.
     """
 
     transaction: str
     controller: str
     esptool: str = ""
+    now: float = 0.0
 
 
 def offline(host: str, reason: str) -> HostPlan:
@@ -144,9 +148,10 @@ def unusable(host: str, reason: str) -> HostPlan:
 
 
 def hold_back(plan: HostPlan, reason: str) -> HostPlan:
-    """Return the plan with everything that would be flashed deferred to a later run."""
+    """Return the plan with everything that would be flashed or read deferred to a later run."""
+    held = plan.actions(Action.FLASH, Action.BACK_UP)
     boards = tuple(
-        dataclasses.replace(board, action=Action.DEFER, reason=reason) if board.action is Action.FLASH else board
+        dataclasses.replace(board, action=Action.DEFER, reason=reason) if board in held else board
         for board in plan.boards
     )
     return dataclasses.replace(plan, boards=boards, transaction=None, downtime=None, artifacts={}, holds={}, lifts=())
@@ -169,12 +174,12 @@ def plan_host(
     """
     plans = [_plan_code(code, desired, observed, rollback)] if code else []
     plans += [BoardPlan(name, Action.REFUSE, reason) for name, reason in desired.errors]
-    shared = _boards_on_one_device(desired.boards, observed)
+    shared = boards_on_one_device(desired.boards, observed)
     for board in desired.boards:
         plans.append(_plan_board(board, desired, observed, catalogue, identity, shared, round_trip, rollback))
     if rollback is not None:
         plans = _all_or_none(plans)
-    plans = _apply_policy(desired, _apply_host(plans, desired, observed))
+    plans = _apply_policy(desired, apply_host(plans, observed))
     if rollback is None:
         whole = _with_transaction(desired, observed, plans, identity, {})
         return dataclasses.replace(whole, lifts=_lifts(plans, observed)) if lifts else whole
@@ -185,8 +190,8 @@ def board_goals(rollback: Rollback, desired: KlipperHost, observed: Snapshot, ca
     """Return what a host's boards go back to; those of which that can't be said are left out."""
     goals = []
     for board in desired.boards:
-        facts, lineage = _facts_and_lineage(board, observed)
-        hold, known = observed.holds.get(board.name), catalogue.artifacts
+        facts, _ = look_at(board, observed)
+        lineage, hold, known = _lineage(board, observed), observed.holds.get(board.name), catalogue.artifacts
         try:
             goals.append(find_goal(rollback, board, chip(board.chip), facts, lineage, hold, known, catalogue.resolve))
         except FirmwareError:
@@ -268,13 +273,8 @@ def _plan_board(
     round_trip: float,
     rollback: Rollback | None,
 ) -> BoardPlan:
-    facts, lineage = _facts_and_lineage(board, observed)
-    hold = observed.holds.get(board.name)
-    uid = board.uid or (facts.ledger.uid if facts.ledger else "")
-    place = facts.ledger.by_path if facts.ledger else ""
-    plan = BoardPlan(
-        board.name, Action.REFUSE, "", board, device=facts.device, running=facts.firmware, uid=uid, place=place
-    )
+    facts, plan = look_at(board, observed)
+    lineage, hold = _lineage(board, observed), observed.holds.get(board.name)
 
     def refuse(reason: str) -> BoardPlan:
         return dataclasses.replace(plan, reason=reason)
@@ -293,16 +293,7 @@ def _plan_board(
         return refuse(str(error))
     wanted = goal.artifact
     plan = dataclasses.replace(plan, chip=target, wanted=wanted, image=goal.image)
-    if not target.bootloader_ids(board.programmer):
-        return refuse(f"{board.programmer} can't write {target.name}; correct the board's chip or programmer")
-    if attention := observed.needs_attention.get(board.name):
-        return refuse(
-            f"needs attention since an earlier run: {attention}. Put it right, then: "
-            f"fleetflash board clear INVENTORY {desired.name} {board.name}"
-        )
-    problem = _port_problem(board, facts, observed, shared) or _identity_problem(board, facts, observed)
-    problem = problem or _chip_problem(board, target, facts)
-    problem = problem or _shape(wanted, board)
+    problem = board_problem(board, desired, target, facts, observed, shared) or _shape(wanted, board)
     if problem:
         return refuse(problem)
     if is_current(facts, wanted):
@@ -325,7 +316,7 @@ def _plan_board(
             f"({facts.firmware.version or 'unknown'}); register it (fleetflash artifact add IMAGE --chip "
             f"{target.name} --name {board.firmware} --label factory) or set accept_no_way_back = True for this board"
         )
-    placement, problem = _placement(board, observed, identity)
+    placement, problem = choose_placement(board, observed, identity)
     if problem:
         return refuse(problem)
     plan = dataclasses.replace(plan, placement=placement)
@@ -335,6 +326,7 @@ def _plan_board(
     if reads:
         room = wanted.esp.flash_bytes if wanted.esp else target.room(board.flash_offset)
         seconds += pace.reading(room, LOCAL_ROUND_TRIP)
+        plan = dataclasses.replace(plan, reading=room)
     plan = dataclasses.replace(plan, seconds=round(seconds, 1))
     if board.entry == "button" and not desired.attended:
         return dataclasses.replace(
@@ -345,12 +337,40 @@ def _plan_board(
     return dataclasses.replace(plan, action=Action.FLASH, reason="; ".join(_remarks(board, facts, plan.uid)))
 
 
-def _facts_and_lineage(board: Board, observed: Snapshot) -> tuple[BoardFacts, list[Past]]:
+def look_at(board: Board, observed: Snapshot) -> tuple[BoardFacts, BoardPlan]:
+    """Return what is known of a board, and the beginning of a plan for it."""
     facts = observed.boards[board.name]
-    if board.uid and facts.ledger and facts.ledger.uid not in ("", board.uid):
-        # The board was replaced: what is known of the former one says nothing of this.
-        return dataclasses.replace(facts, ledger=None), []
-    return facts, observed.lineages.get(board.name, [])
+    if _is_replaced(board, facts):
+        # What is known of the former one says nothing of this.
+        facts = dataclasses.replace(facts, ledger=None)
+    uid = board.uid or (facts.ledger.uid if facts.ledger else "")
+    place = facts.ledger.by_path if facts.ledger else ""
+    return facts, BoardPlan(
+        board.name, Action.REFUSE, "", board, device=facts.device, running=facts.firmware, uid=uid, place=place
+    )
+
+
+def _lineage(board: Board, observed: Snapshot) -> list[Past]:
+    return [] if _is_replaced(board, observed.boards[board.name]) else observed.lineages.get(board.name, [])
+
+
+def _is_replaced(board: Board, facts: BoardFacts) -> bool:
+    return bool(board.uid and facts.ledger and facts.ledger.uid not in ("", board.uid))
+
+
+def board_problem(
+    board: Board, desired: KlipperHost, target: Chip, facts: BoardFacts, observed: Snapshot, shared: dict[str, str]
+) -> str:
+    """Say why a board must not be touched: it is not, or may not be, the one that the inventory means."""
+    if not target.bootloader_ids(board.programmer):
+        return f"{board.programmer} can't write {target.name}; correct the board's chip or programmer"
+    if attention := observed.needs_attention.get(board.name):
+        return (
+            f"needs attention since an earlier run: {attention}. Put it right, then: "
+            f"fleetflash board clear INVENTORY {desired.name} {board.name}"
+        )
+    problem = _port_problem(board, facts, observed, shared) or _identity_problem(board, facts, observed)
+    return problem or _chip_problem(board, target, facts)
 
 
 def _remarks(board: Board, facts: BoardFacts, uid: str) -> list[str]:
@@ -368,7 +388,7 @@ def _remarks(board: Board, facts: BoardFacts, uid: str) -> list[str]:
     return remarks
 
 
-def _placement(board: Board, observed: Snapshot, identity: Identity) -> tuple[str, str]:
+def choose_placement(board: Board, observed: Snapshot, identity: Identity) -> tuple[str, str]:
     """Return where a board's protocol runs, and why it can't. A tool that the host lacks is the controller's to run."""
     if not PROGRAMMERS[board.programmer].tool:
         return board.placement or "host", ""
@@ -524,7 +544,7 @@ def _reading(board: Board, target: Chip) -> str:
     return f"{board.programmer} can't read {target.name} back and "
 
 
-def _boards_on_one_device(boards: Iterable[Board], observed: Snapshot) -> dict[str, str]:
+def boards_on_one_device(boards: Iterable[Board], observed: Snapshot) -> dict[str, str]:
     """Return device → the first board that claims it."""
     claimed: dict[str, str] = {}
     for board in boards:
@@ -542,9 +562,9 @@ def _describe(device: str, observed: Snapshot) -> str:
 # The host around the boards
 
 
-def _apply_host(plans: list[BoardPlan], desired: KlipperHost, observed: Snapshot) -> list[BoardPlan]:
-    """Turn flashes into refusals or deferrals where the host does not allow them."""
-    wanting = [plan for plan in plans if plan.action in (Action.FLASH, Action.WAITING)]
+def apply_host(plans: list[BoardPlan], observed: Snapshot) -> list[BoardPlan]:
+    """Turn what would be done into refusals or deferrals where the host does not allow it."""
+    wanting = [plan for plan in plans if plan.action in (Action.FLASH, Action.BACK_UP, Action.WAITING)]
     if not wanting:
         return plans
     action, reason = Action.REFUSE, _host_problem(wanting, observed)
@@ -567,6 +587,7 @@ def _host_problem(wanting: Sequence[BoardPlan], observed: Snapshot) -> str:
             "run again when it is over"
         )
     needed = DISK_RESERVE + sum(plan.wanted.size for plan in wanting if plan.wanted)
+    needed += sum(plan.reading for plan in wanting)
     if observed.disk_free < needed:
         return f"only {observed.disk_free >> 20} MiB free under /var/lib, {needed >> 20} MiB needed; make room"
     return ""
@@ -654,9 +675,7 @@ def _with_transaction(
     holds: dict[str, Hold],
 ) -> HostPlan:
     flashes = [plan for plan in plans if plan.action is Action.FLASH]
-    last = observed.transaction
-    unreported = last if last and last.id and (last.running or not last.reported) else None
-    notes = (_story(unreported),) if unreported else ()
+    unreported, notes = unheard(observed)
     if not flashes:
         return HostPlan(desired.name, tuple(plans), notes=notes, unreported=unreported, holds=holds)
     service = observed.service
@@ -667,7 +686,7 @@ def _with_transaction(
     transaction = Transaction(
         id=identity.transaction,
         controller=identity.controller,
-        boards=[_board_transaction(plan, by_path.get(plan.device, "")) for plan in flashes if plan.code is None],
+        boards=[_written(plan, by_path.get(plan.device, "")) for plan in flashes if plan.code is None],
         service=service.unit,
         socket=service.socket,
         was_active=was_active,
@@ -676,6 +695,8 @@ def _with_transaction(
         restore_seconds=round(sum(map(_restoring, flashes)) + by_hand + KLIPPER_RESTART_SECONDS, 1),
         host_code=_host_code(flashes, observed),
         holds=holds,
+        started_at=identity.now,
+        retention=desired.retention,
     )
     artifacts = {}
     for plan in flashes:
@@ -703,6 +724,13 @@ def _restoring(plan: BoardPlan) -> float:
     return max(writing, round(pace.seconds(plan.way_back.size, LOCAL_ROUND_TRIP), 1))
 
 
+def unheard(observed: Snapshot) -> tuple[TransactionFacts | None, tuple[str, ...]]:
+    """Return the newest transaction if no controller has followed it to its end, and what to say of it."""
+    last = observed.transaction
+    found = last if last and last.id and (last.running or not last.reported) else None
+    return found, (_story(found),) if found else ()
+
+
 def _story(transaction: TransactionFacts) -> str:
     """Say what is known of a transaction that no controller has followed to its end."""
     fate = "is running" if transaction.running else f"ended: {transaction.outcome}"
@@ -711,10 +739,17 @@ def _story(transaction: TransactionFacts) -> str:
     return f"transaction {transaction.id}, started by {transaction.controller or 'unknown'}, {fate}"
 
 
-def _board_transaction(plan: BoardPlan, by_path: str) -> BoardTransaction:
-    board, target, wanted = plan.board, plan.chip, plan.wanted
-    if board is None or target is None or wanted is None:
-        raise AssertionError("a board without chip or image is never planned to be flashed")
+def _written(plan: BoardPlan, by_path: str) -> BoardTransaction:
+    if plan.wanted is None:
+        raise AssertionError("a board without an image is never planned to be flashed")
+    return board_transaction(plan, by_path, plan.image or _image(plan.wanted))
+
+
+def board_transaction(plan: BoardPlan, by_path: str, wanted: Image) -> BoardTransaction:
+    """Return a board's part of a transaction after which it shall run ``wanted``."""
+    board, target = plan.board, plan.chip
+    if board is None or target is None:
+        raise AssertionError("a board without a chip is never planned to be touched")
     return BoardTransaction(
         name=board.name,
         port=board.port,
@@ -725,7 +760,7 @@ def _board_transaction(plan: BoardPlan, by_path: str) -> BoardTransaction:
         programmer=board.programmer,
         entry=Entry(board.entry, board.wiring, board.gesture, board.hands_seconds),
         expected=plan.running,
-        wanted=plan.image or _image(wanted),
+        wanted=wanted,
         way_back=_image(plan.way_back) if plan.way_back else None,
         klippy_mcu=board.klippy_mcu,
         uid=plan.uid,
@@ -738,6 +773,8 @@ def _board_transaction(plan: BoardPlan, by_path: str) -> BoardTransaction:
         by_path=by_path,
         read_back=plan.way_back_kind == "read-back",
         options=dict(board.options),
+        backup_command=board.backup_words,
+        backup_seconds=board.backup_seconds,
     )
 
 

@@ -15,6 +15,14 @@ policy = "compatible"
 # Is somebody there to press buttons? (--data attended=true)
 attended = False
 
+# How many backups are kept of each board, and for how many days; the last known-good always is (docs/backups.md).
+backup_keep = 5
+backup_days = 365
+
+# A program of the host that must succeed before a board is written; it runs as root while Klipper is stopped.
+# backup_command = "/usr/local/bin/save-printer"
+# backup_seconds = 120.0
+
 # The Klipper service of the host, and where its API socket lies ("" = where KIAUH puts it).
 klipper_service = "klipper.service"
 klippy_socket = ""

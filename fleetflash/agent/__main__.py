@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, List, Tuple
 
 from fleetflash.agent import provision, run, serve, snapshot, systemd, wire
+from fleetflash.agent.backup_run import BackupRunner
 from fleetflash.agent.port import PortError
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols import klipper
@@ -81,7 +82,9 @@ def _identify(arguments: List[str]) -> int:
 
 def _runner(transaction_id: str) -> Runner:
     store = Store()
-    return Runner(store.read_transaction(transaction_id), store, _archive(), SerialPort.open)
+    transaction = store.read_transaction(transaction_id)
+    kind = BackupRunner if transaction.backup_only else Runner
+    return kind(transaction, store, _archive(), SerialPort.open)
 
 
 def _archive() -> Path:

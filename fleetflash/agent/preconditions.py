@@ -2,7 +2,7 @@
 
 from typing import List
 
-from fleetflash.agent import connections, devices, klippy, systemd
+from fleetflash.agent import backup_command, connections, devices, klippy, systemd
 from fleetflash.agent.holds import Holds
 from fleetflash.agent.ports import holders
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
@@ -30,7 +30,9 @@ def check_host(transaction: Transaction, store: Store) -> None:
     ports = devices.list_ports({})
     for board in transaction.boards:
         _check_port(board, ports, int(facts.get("MainPID") or 0))
-        _check_images(board, store)
+        if not transaction.backup_only:
+            _check_images(board, store)
+            _check_backup_command(board)
         _check_tool(board)
 
 
@@ -74,6 +76,12 @@ def _check_tool(board: BoardTransaction) -> None:
         environment.find()
     except environment.ToolError as error:
         raise RefusalError(f"{board.name}: {error}; nothing was stopped") from error
+
+
+def _check_backup_command(board: BoardTransaction) -> None:
+    missing = backup_command.why_missing(board)
+    if missing:
+        raise RefusalError(f"{missing}; nothing was stopped")
 
 
 def _check_images(board: BoardTransaction, store: Store) -> None:

@@ -10,6 +10,8 @@ The process that talks here hangs on the SSH session; the transaction does not. 
     {"type": "lift", "boards": [...]}                       or: holds are lifted; all of them when no board is named
     {"type": "recover"}                                     or: what died is brought to rest, and nothing else is done
 
+With ``"backups": true`` in one of the first two, what ``backup_transfer`` says comes after the outcome.
+
 and agent → controller::
 
     {"type": "want", "sha256": [...]}    {"type": "started", "id": ...}    {"type": "refused", "message": ...}
@@ -28,7 +30,7 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, List, Optional
 
-from fleetflash.agent import disk, guard, klippy, requests, systemd, wire
+from fleetflash.agent import backup_transfer, disk, guard, klippy, requests, systemd, wire
 from fleetflash.agent.events import POLL_INTERVAL, EventReader, path_for
 from fleetflash.agent.patience import settle_seconds
 from fleetflash.agent.recovery import Recovery
@@ -76,6 +78,8 @@ def main(store: Store, archive: bytes, stdin: BinaryIO, stdout: BinaryIO) -> int
         _send(stdout, {"type": "outcome", "outcome": _follow(transaction_id, lend, store, stdin, stdout)})
         if store.read_outcome(transaction_id) is not None:
             store.mark_reported(transaction_id)
+        if message.get("backups"):
+            backup_transfer.serve(store, stdin, stdout)
     except (RefusedError, wire.WireError, SchemaError, StoreError, systemd.SystemdError, OSError) as error:
         _send(stdout, {"type": "refused", "message": str(error)})
         return 1
@@ -89,7 +93,7 @@ def _start(message: Dict[str, Any], store: Store, archive: bytes, stdin: BinaryI
     agent = _install(store, archive)
     wanted = {
         image.sha256
-        for board in transaction.boards
+        for board in ([] if transaction.backup_only else transaction.boards)
         for image in ([board.wanted] if board.host_writes else []) + ([board.way_back] if board.way_back else [])
         if disk.sha256_file(store.image(image.sha256)) != image.sha256
     }

@@ -317,7 +317,8 @@ class BoardTransaction:
     board has not been met before. ``read_back``: no known-good image is at hand, so what the board runs is read before
     the first erase and is its way back. ``tool``: its programmer is a program, which the controller runs where it has
     the placement. ``way_back`` is ``None`` only then, or when the user accepted that there is none. ``options`` are
-    what its programmer alone knows.
+    what its programmer alone knows. ``backup_command``: program and arguments of the user's, which must succeed within
+    ``backup_seconds`` before the board is written; empty: none.
     """
 
     name: str
@@ -342,6 +343,8 @@ class BoardTransaction:
     read_back: bool = False
     tool: bool = False
     options: Dict[str, str] = field(default_factory=dict)
+    backup_command: List[str] = field(default_factory=list)
+    backup_seconds: float = 120.0
 
     @property
     def lends_tool(self) -> bool:
@@ -352,6 +355,37 @@ class BoardTransaction:
     def host_writes(self) -> bool:
         """Whether the host needs the image that is to be written."""
         return self.tool or self.placement == "host"
+
+
+@dataclass(frozen=True)
+class Backup:
+    """The record of what a board ran at some time; its bytes are kept by their sha256.
+
+    ``kind``: ``read-back``, or ``known-good`` for a registered image that the board is known to have run. It belongs to
+    the chip with that ``uid`` (empty where none is known) alone. ``taken_at``: see ``Transaction.started_at``.
+    """
+
+    board: str
+    kind: str
+    image: Image
+    chip: str
+    uid: str
+    flash_offset: int
+    transaction: str
+    reason: str
+    taken_at: float
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How many backups are kept of each board, and for how many days.
+
+    ``pins``: the versions that the inventory names; what they mean is kept.
+    """
+
+    keep: int = 5
+    days: float = 365.0
+    pins: List[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -387,6 +421,9 @@ class Transaction:
     plan's estimate of a restore. ``host_code``: moves and goes back together with the boards; only with ``exact``.
     ``holds``: this is a rollback, which leaves these behind once it is committed; also for boards that were there
     before.
+    ``backup_only``: boards are read, and none is written; ``wanted`` then is what each must still say that it runs.
+    ``reason``: why somebody wanted that. ``started_at``: seconds since 1970 by the controller's clock, since a
+    printer's may be anything; 0: unknown. ``retention``: of the boards' backups.
     """
 
     id: str
@@ -401,6 +438,10 @@ class Transaction:
     ready_seconds: float = 60.0
     host_code: Optional[HostCode] = None
     holds: Dict[str, Hold] = field(default_factory=dict)
+    backup_only: bool = False
+    reason: str = ""
+    started_at: float = 0.0
+    retention: Retention = field(default_factory=Retention)
 
 
 def to_json(value: Any) -> Any:

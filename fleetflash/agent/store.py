@@ -9,7 +9,7 @@
       boards/<name>.json            what the last committed transaction left on a board
       attention/<name>.json         why a board needs a person; latched until cleared
       reserve                       space for the record, should the disk fill up during a transaction
-      backups/<name>.json           what was read back from a board, see ``backups``
+      backups/<name>.json           what a board ran before it was written, see ``backups``
       lineage/<name>.json           what a board ran, see ``lineage``
       holds/<name>.json             what keeps a board after a rollback, see ``holds``
 """

@@ -1,9 +1,9 @@
 """All boards of one Klipper host, written while Klipper is stopped once, with a way back from every step.
 
 The order never changes: check what the plan saw → prepare the host code, if it moves → raise the guard → look once
-more whether it prints → stop Klipper → move the host code → per board: bootloader, identity, backup, journal, erase,
-program, verify, reset → take back what failed → start Klipper → check what really runs → take back what does not →
-commit. A death anywhere leaves the rest to ``settle``.
+more whether it prints → stop Klipper → run the boards' backup commands → move the host code → per board: bootloader,
+identity, backup, journal, erase, program, verify, reset → take back what failed → start Klipper → check what really
+runs → take back what does not → commit. A death anywhere leaves the rest to ``settle``.
 """
 
 import time
@@ -12,14 +12,15 @@ from typing import Any, Callable, Dict, List, Optional, Set
 
 from fleetflash.agent import guard, klippy, preconditions, systemd
 from fleetflash.agent.backups import Backups
-from fleetflash.agent.board import BoardOnPort, OpenPort, Session, differences
+from fleetflash.agent.board import BoardOnPort, OpenPort, differences
 from fleetflash.agent.history import downtime, failures, restored_boards, troubles, unsettled, verified_boards
 from fleetflash.agent.host_code import HOST_CODE_ERRORS, HostCodeMove
 from fleetflash.agent.lease import lend_port
 from fleetflash.agent.lent_tool import LentTool
 from fleetflash.agent.port import Port
+from fleetflash.agent.precautions import Precautions
 from fleetflash.agent.record import COMMITTED, FAILED, NEEDS_ATTENTION, REFUSED, RESTORED, Record
-from fleetflash.agent.schema import HOST_CODE, UNFINISHED, BoardTransaction, Image, Transaction, to_json
+from fleetflash.agent.schema import HOST_CODE, BoardTransaction, Image, Transaction
 from fleetflash.agent.service import KlipperService
 from fleetflash.agent.standing import Standing
 from fleetflash.agent.store import Store
@@ -38,6 +39,7 @@ class Runner:
         self.boards: Dict[str, BoardOnPort] = {
             board.name: BoardOnPort(board, open_port, self._lender(board)) for board in transaction.boards
         }
+        self.precautions = Precautions(self.record)
         self.klipper = KlipperService(transaction, self.record.log)
         code = transaction.host_code
         self.host_code = None if code is None else HostCodeMove(code, self.record, store)
@@ -74,7 +76,9 @@ class Runner:
 
     def _carry_out(self) -> str:
         self.klipper.stop()
-        failed = self._move_host_code() or self._write_boards()
+        failed = self.precautions.run_commands()
+        if not failed or self.transaction.policy == "compatible":
+            failed = self._move_host_code() or self._write_boards(failed)
         stuck = self.way_back.take_back(failed)
         wrong = self._start_and_check(unsettled(self.record.entries()) - set(failed), alone=not failed)
         if wrong:
@@ -138,10 +142,15 @@ class Runner:
             return {HOST_CODE: str(error)}
         return {}
 
-    def _write_boards(self) -> Dict[str, str]:
-        """Write every board; return name → what went wrong. With policy ``exact`` the first failure ends it."""
-        failed: Dict[str, str] = {}
+    def _write_boards(self, refused: Dict[str, str]) -> Dict[str, str]:
+        """Write every board but those that are ``refused``; return those and all others with what went wrong.
+
+        With policy ``exact`` the first failure ends it.
+        """
+        failed = dict(refused)
         for name, board in self.boards.items():
+            if name in refused:
+                continue
             try:
                 self._write(board, board.board.wanted)
                 if not self._checked_by_klippy(board.board):
@@ -158,8 +167,7 @@ class Runner:
         started = time.monotonic()
         self.record.log("entering", board=name)
         with board.in_bootloader(self.record.ask(name), board.board.uid) as session:
-            if board.board.read_back:
-                self._back_up(session)
+            self.precautions.keep_way_back(session)
             self.record.log("writing", board=name, uid=session.uid, sha256=image.sha256)
             self.record.enter_unfinished(board.board, self.way_back.image(name), session.uid)
             session.unprotect_if_asked(self.record.ask(name))
@@ -170,22 +178,6 @@ class Runner:
             self.record.log("verified", board=name, uid=session.uid, sha256=image.sha256)
             session.programmer.reset()
         self.record.results[name]["seconds"] = round(time.monotonic() - started, 2)
-
-    def _back_up(self, session: Session) -> None:
-        """Read what the board runs: nothing else could bring it back.
-
-        What an interrupted write has left is never read for a backup; the one that was read before it is taken.
-        """
-        board, backups = session.board, Backups(self.store)
-        ledger = self.store.ledger(board.name)
-        same = ledger is not None and (not ledger.uid or not session.uid or ledger.uid == session.uid)
-        if ledger is not None and same and ledger.image_sha256 == UNFINISHED:
-            found = backups.before_unfinished(board, session.uid)
-        else:
-            self.record.log("reading", board=board.name)
-            data = session.read(self.record.progress(board.name))
-            found = backups.add(board, data, board.expected, session.uid, self.transaction.id)
-        self.record.log("backed-up", board=board.name, image=to_json(found))
 
     def _start_and_check(self, names: Set[str], alone: bool) -> Dict[str, str]:
         """Start Klipper as it was; return, of the boards ``names``, those that don't run what was written.
@@ -305,5 +297,7 @@ class Runner:
         self.record.log("end", outcome=outcome)
         if self.host_code is not None:
             self.host_code.finish()
+        now = self.transaction.started_at or time.time()
+        Backups(self.store).retain(list(self.boards), self.transaction.retention, now)
         self.store.prune()
         return outcome

@@ -68,13 +68,17 @@ class WayBack:
         """A board that was brought into its bootloader and not written must not be left there."""
         entries = self.record.entries()
         entered = {str(entry["board"]) for entry in entries if entry["step"] == "entering"}
-        written = {str(entry["board"]) for entry in entries if entry["step"] == "writing"}
-        for name in sorted(entered - written):
+        over = {str(entry["board"]) for entry in entries if entry["step"] in ("writing", "left")}
+        for name in sorted(entered - over):
             self.stop_klipper()
-            try:
-                self.boards[name].leave_bootloader()
-            except BOARD_ERRORS as error:
-                self.record.log("leave-failed", board=name, error=str(error))
+            self.leave_bootloader(name)
+
+    def leave_bootloader(self, name: str) -> None:
+        """Have one board start its application, if it does not; Klipper must be stopped."""
+        try:
+            self.boards[name].leave_bootloader()
+        except BOARD_ERRORS as error:
+            self.record.log("leave-failed", board=name, error=str(error))
 
     def _restore_host_code(self, reason: str) -> bool:
         """Bring the former code back; false when it resists, which is latched for a person."""

@@ -22,7 +22,7 @@ from pyinfra_cli.inventory import make_inventory
 from pyinfra_cli.util import parse_cli_arg
 
 from fleetflash.boards import GROUPS
-from fleetflash.facts.decision import decide, transport
+from fleetflash.facts.decision import decide, decide_rollback, transport
 from fleetflash.link.errors import LinkError
 from fleetflash.link.session import AgentSession
 from fleetflash.plan import HostPlan, offline
@@ -61,7 +61,7 @@ def plan_fleet(inventory_file: str, data: list[str], limit: list[str], back: boo
     """
     state, hosts, unreachable = _connect(inventory_file, data, limit)
     try:
-        jobs = {host.name: gevent.spawn(decide, host, back) for host in hosts if host.connected}
+        jobs = {host.name: gevent.spawn(decide_rollback if back else decide, host) for host in hosts if host.connected}
         gevent.joinall(list(jobs.values()))
         return [
             jobs[host.name].get()

@@ -4,8 +4,10 @@ import dataclasses
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 
+from fleetflash.backup_plan import plan_backup
 from fleetflash.boards import BoardDataError, KlipperHost, read_host
 from fleetflash.facts.host_code import compared, wanted_code
 from fleetflash.facts.snapshot import snapshot
@@ -18,30 +20,55 @@ from fleetflash.plan import Catalogue, HostPlan, Identity, board_goals, offline,
 from fleetflash.rollback import Rollback, RollbackDataError, aimed, aimed_data, code_version, read_rollback
 
 
-def decide(host: Any, back: bool = False) -> HostPlan:
-    """Look at a connected pyinfra host and decide; what keeps that from being done is a plan too.
+def decide(host: Any) -> HostPlan:
+    """Look at a connected pyinfra host and decide; what keeps that from being done is a plan too."""
+    return _decided(host, lambda: _plan(host, back=False))
 
-    ``back``: where the data says that a rollback leads, instead of where the pins do.
-    """
+
+def decide_rollback(host: Any) -> HostPlan:
+    """As ``decide``, for where the data says that a rollback leads, instead of where the pins do."""
+    return _decided(host, lambda: _plan(host, back=True))
+
+
+def decide_backup(host: Any) -> HostPlan:
+    """As ``decide``, for a backup of the host's boards. ``backup_reason`` in its data goes into the record."""
+    return _decided(host, lambda: _plan_backup(host))
+
+
+def _plan(host: Any, back: bool) -> HostPlan:
+    data, override = host.data.dict(), host.state.inventory.get_override_data()
+    if not back and "to" in override:
+        # Whoever meant to go back must not be brought forward.
+        raise RollbackDataError(f"to={override['to']} is for deploys/rollback.py and fleetflash plan --rollback")
+    desired = read_host(host.name, aimed_data(data, override) if back else data)
+    catalogue = _catalogue()
+    cache = str(host.data.get("build_cache") or "")
+    rollback = read_rollback(data, override) if back else None
+    if rollback is not None:
+        desired = aimed(desired, rollback)
+    code = _wanted_code(host, desired, catalogue, rollback, cache)
+    observed = snapshot(transport(host), desired, code.commit if code else "")
+    code = compared(code, observed.checkout, cache) if code else None
+    # What somebody typed for one run is no pin that a hold could have been waiting for.
+    typed = override.keys() & {"firmware_version", "klipper_version"}
+    return plan_host(desired, observed, catalogue, _identity(), code=code, rollback=rollback, lifts=not typed)
+
+
+def _plan_backup(host: Any) -> HostPlan:
+    desired = dataclasses.replace(read_host(host.name, host.data.dict()), code=None)
+    catalogue = _catalogue()
+    observed = snapshot(transport(host), desired)
+    return plan_backup(desired, observed, catalogue, _identity(), str(host.data.get("backup_reason") or ""))
+
+
+def _catalogue() -> Catalogue:
+    store = Store()
+    return Catalogue(store.find(), store.resolve)
+
+
+def _decided(host: Any, plan: Callable[[], HostPlan]) -> HostPlan:
     try:
-        data, override = host.data.dict(), host.state.inventory.get_override_data()
-        if not back and "to" in override:
-            # Whoever meant to go back must not be brought forward.
-            raise RollbackDataError(f"to={override['to']} is for deploys/rollback.py and fleetflash plan --rollback")
-        desired = read_host(host.name, aimed_data(data, override) if back else data)
-        store = Store()
-        catalogue = Catalogue(store.find(), store.resolve)
-        cache = str(host.data.get("build_cache") or "")
-        rollback = read_rollback(data, override) if back else None
-        if rollback is not None:
-            desired = aimed(desired, rollback)
-        code = _wanted_code(host, desired, catalogue, rollback, cache)
-        observed = snapshot(transport(host), desired, code.commit if code else "")
-        code = compared(code, observed.checkout, cache) if code else None
-        # What somebody typed for one run is no pin that a hold could have been waiting for.
-        typed = override.keys() & {"firmware_version", "klipper_version"}
-        identity = _identity()
-        return plan_host(desired, observed, catalogue, identity, code=code, rollback=rollback, lifts=not typed)
+        return plan()
     except (BoardDataError, RollbackDataError) as error:
         return unusable(host.name, str(error))
     except FirmwareError as error:
@@ -87,4 +114,5 @@ def _identity() -> Identity:
         transaction=f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(3).hex()}",
         controller=f"{user}@{socket.gethostname()}",
         esptool=why_no_esptool(),
+        now=round(time.time(), 3),
     )

@@ -23,6 +23,7 @@ from fleetflash.firmware.artifact import (
     parse_artifact,
     write_artifact,
 )
+from fleetflash.firmware.backup_store import DIRECTORY as BACKUPS
 from fleetflash.firmware.chips import chip as chip_by_name
 from fleetflash.firmware.content import content_problem, corrupt, read_bytes, read_content
 from fleetflash.firmware.durable import one_writer, sync_directory, write_read_only
@@ -220,7 +221,7 @@ class Store:
                 elif entry.startswith(_UNFINISHED):
                     if _age(self.directory / entry) > _UNFINISHED_SECONDS:
                         problems.append(Problem(entry, "left by an add that died; remove it"))
-                elif entry != _LOCK:
+                elif entry not in (_LOCK, BACKUPS):
                     problems.append(Problem(entry, "does not belong in the store; remove it"))
         return problems
 

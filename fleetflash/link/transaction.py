@@ -34,7 +34,10 @@ class TransactionRefusedError(LinkError):
 
 
 class TransactionClient:
-    """One conversation with ``agent run``. ``on_event`` is called with every event, in order."""
+    """One conversation with ``agent run``. ``on_event`` is called with every event, in order.
+
+    After the outcome the host answers ``link.backups.BackupClient`` until the session is closed.
+    """
 
     def __init__(self, session: Session, host: str, on_event: Callable[[Event], None]):
         self.session = session
@@ -47,7 +50,7 @@ class TransactionClient:
         ``read_image`` gives an image's bytes by their sha256. Raises ``TransactionRefusedError`` when the host declines
         (nothing was touched), and another ``LinkError`` when the link is lost: then only the host knows.
         """
-        self.session.send({"type": "transaction", "transaction": to_json(transaction)})
+        self.session.send({"type": "transaction", "transaction": to_json(transaction), "backups": True})
         for sha256 in self._expect("want", 120.0)["sha256"]:
             image = read_image(sha256)
             self.session.send({"type": "image", "sha256": sha256, "size": len(image)})
@@ -57,7 +60,7 @@ class TransactionClient:
 
     def join(self, transaction_id: str) -> None:
         """Follow a transaction that runs, or ran, without this controller."""
-        self.session.send({"type": "follow", "id": transaction_id})
+        self.session.send({"type": "follow", "id": transaction_id, "backups": True})
 
     def follow(self, transaction: Transaction | None, read_image: Callable[[str], bytes]) -> Outcome:
         """Pass on events until the outcome is there. ``transaction`` is needed to write boards over a lent port."""

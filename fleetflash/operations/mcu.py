@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import gevent
@@ -15,19 +15,22 @@ from fleetflash.agent.schema import Bundle, Transaction
 from fleetflash.boards import GROUPS, read_duration
 from fleetflash.build.bundle import make_bundle
 from fleetflash.build.errors import BuildError
-from fleetflash.facts.decision import decide, transport
+from fleetflash.facts.decision import decide, decide_backup, decide_rollback, transport
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
 from fleetflash.link import hold
 from fleetflash.link.errors import LinkError, PythonError, SudoError
 from fleetflash.link.session import AgentSession
 from fleetflash.link.transaction import TransactionClient, TransactionRefusedError
+from fleetflash.operations.backup_copies import copy_backups
 from fleetflash.operations.turn import turn
 from fleetflash.plan import Action, HostPlan, hold_back
 from fleetflash.report import run as report
 from fleetflash.report.progress import Progress, say
 from fleetflash.rollout import canary
 
+#: Looks at a host and makes its plan.
+Decide = Callable[[Any], HostPlan]
 #: A lost link is tried again for this long, in seconds: the host may be rebooting.
 RECONNECT_SECONDS = 120.0
 #: A printer that is waited for is asked this often whether it is idle, in seconds.
@@ -57,7 +60,8 @@ def firmware(canaries: bool = False, back: bool = False) -> Generator[FunctionCo
     if canaries != (host.name in first):
         host.noop("goes first, as a canary" if host.name in first else "is no canary")
         return
-    plan = decide(host, back)
+    look: Decide = decide_rollback if back else decide
+    plan = look(host)
     run = report.current(host.state)
     if first and not canaries and host.state.is_executing:
         reason = canary.verdict(run.results(first), canary.read_percent(host.data.get("max_failed_percent", 0)))
@@ -72,7 +76,34 @@ def firmware(canaries: bool = False, back: bool = False) -> Generator[FunctionCo
             run.add_outcome(plan, None)
         host.noop("every board already runs its pinned firmware, or its turn is later")
         return
-    yield FunctionCommand(reconcile, (plan, patience, back), {})
+    yield FunctionCommand(reconcile, (plan, patience, look), {})
+
+
+@operation()
+def backed_up() -> Generator[FunctionCommand, None, None]:
+    """
+    Take a backup of every board of a Klipper host that can be read, now, in one transaction that writes none.
+
+    Klipper is stopped once and started again. Reads what ``firmware`` reads from the host's data, and
+    ``backup_reason``, for the record. A board that can't be read is told of, and no failure.
+
+    **Example:**
+
+    .. code:: python
+
+        mcu.backed_up(name="What the boards run is kept")
+    """
+    plan = decide_backup(host)
+    report.current(host.state).add_plan(plan)
+    Progress(host).plan(plan)
+    patience = read_duration(host.data.get("wait_idle", 0))
+    waiting = bool(patience and plan.actions(Action.DEFER))
+    if plan.unreported is None and not waiting and not plan.actions(Action.BACK_UP, Action.REFUSE, Action.OFFLINE):
+        if host.state.is_executing:
+            report.current(host.state).add_outcome(plan, None)
+        host.noop("no board of this host can be read, or not now")
+        return
+    yield FunctionCommand(reconcile, (plan, patience, decide_backup), {})
 
 
 def _canaries(target: Any) -> frozenset[str]:
@@ -82,30 +113,30 @@ def _canaries(target: Any) -> frozenset[str]:
     return canary.choose(scope, canary.read_count(target.data.get("canary", 0)))
 
 
-def reconcile(state: Any, host: Any, plan: HostPlan, patience: float, back: bool) -> bool:
+def reconcile(state: Any, host: Any, plan: HostPlan, patience: float, decide: Decide = decide) -> bool:
     """Carry a plan out; false, which fails the host, when a board was refused or not brought to its state.
 
-    ``patience``: how long a printer that prints is waited for, in seconds. ``back``: as for ``firmware``.
+    ``patience``: how long a printer that prints is waited for, in seconds. ``decide``: makes the plan anew.
     """
     with turn(host) as waited:
-        return _reconcile(state, host, decide(host, back) if waited else plan, patience, back)
+        return _reconcile(state, host, decide(host) if waited else plan, patience, decide)
 
 
-def _reconcile(state: Any, host: Any, plan: HostPlan, patience: float, back: bool) -> bool:
+def _reconcile(state: Any, host: Any, plan: HostPlan, patience: float, decide: Decide) -> bool:
     progress = Progress(host)
     if plan.unreported is not None:
-        earlier = _follow_to_end(host, plan.unreported.id, progress)
+        earlier = _follow_to_end(host, plan.unreported.id, progress, plan)
         progress.outcome(f"transaction {plan.unreported.id} of an earlier run", earlier)
         if earlier["outcome"] == "refused":
             plan = hold_back(plan, str(earlier["detail"]))
             report.current(state).add_outcome(plan, None)
             return True
-        plan = decide(host, back)
+        plan = decide(host)
     deadline = time.monotonic() + patience
     while plan.actions(Action.DEFER) and time.monotonic() < deadline:
         progress.waiting(plan, deadline - time.monotonic())
         gevent.sleep(min(IDLE_INTERVAL, max(0.0, deadline - time.monotonic())))
-        plan = decide(host, back)
+        plan = decide(host)
     outcome = None
     if plan.transaction is not None:
         try:
@@ -156,13 +187,16 @@ def _run(host: Any, plan: HostPlan, progress: Progress) -> dict[str, Any]:
             client.start(transaction, read_image)
             report.current(host.state).add_transaction(plan)
             outcome = client.follow(transaction, read_image)
+            problem = copy_backups(session, host, plan)
+        if problem and transaction.backup_only:
+            outcome = {**outcome, "outcome": "failed", "detail": problem}
     except (TransactionRefusedError, SudoError, PythonError, FirmwareError, BuildError) as error:
         logger.error(f"{host.print_prefix}{error}")
         return {"outcome": "refused", "detail": str(error), "boards": {}}
     except LinkError as error:
         # Whether it had begun is for the host to say.
         logger.warning(f"{host.print_prefix}{error}; a transaction goes on without this controller; reconnecting")
-        outcome = _follow_to_end(host, transaction.id, progress)
+        outcome = _follow_to_end(host, transaction.id, progress, plan)
     progress.outcome("transaction", outcome)
     return outcome
 
@@ -178,8 +212,11 @@ def _with_commits(transaction: Transaction, plan: HostPlan, bundled: dict[str, b
     return dataclasses.replace(transaction, host_code=dataclasses.replace(code, bundle=bundle))
 
 
-def _follow_to_end(host: Any, transaction_id: str, progress: Progress) -> dict[str, Any]:
-    """Reconnect until the host tells how a transaction ended, or that it never began there."""
+def _follow_to_end(host: Any, transaction_id: str, progress: Progress, plan: HostPlan) -> dict[str, Any]:
+    """Reconnect until the host tells how a transaction ended, or that it never began there.
+
+    ``plan``: of which boards backups are copied then.
+    """
     deadline = time.monotonic() + RECONNECT_SECONDS
     problem = ""
     while time.monotonic() < deadline:
@@ -190,7 +227,9 @@ def _follow_to_end(host: Any, transaction_id: str, progress: Progress) -> dict[s
             with AgentSession(transport(host), host.name, ["run"], sudo=True) as session:
                 client = TransactionClient(session, host.name, progress.event)
                 client.join(transaction_id)
-                return client.follow(None, lambda sha256: b"")
+                outcome = client.follow(None, lambda sha256: b"")
+                copy_backups(session, host, plan)
+                return outcome
         except (TransactionRefusedError, SudoError, PythonError) as error:
             return {"outcome": "refused", "detail": str(error), "boards": {}}
         except (LinkError, ConnectError) as error:

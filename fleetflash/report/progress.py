@@ -21,6 +21,8 @@ STEPS = {
     "stopping": "stopping Klipper",
     "checkout": "moving Klipper's own code",
     "entering": "{board}: entering its bootloader",
+    "saving": "{board}: its backup_command runs",
+    "reading": "{board}: reading what it runs",
     "writing": "{board}: writing",
     "verified": "{board}: verified",
     "failed": "{board}: failed: {error}",
@@ -129,6 +131,8 @@ class Progress:
 
     def plan(self, plan: HostPlan) -> None:
         for board in plan.boards:
+            if board.action is Action.BACK_UP:
+                say(self.host, f"{board.name}: is read, about {board.seconds:.0f} s")
             if board.action is Action.FLASH and board.code is not None:
                 say(self.host, f"{board.name}: {board.running.version} → {board.code.version}")
             if board.action is not Action.FLASH or board.wanted is None:

@@ -13,6 +13,7 @@ WITHOUT_TRANSACTION = {
     Action.DEFER: "deferred",
     Action.HOLD: "held",
     Action.WAITING: "waiting",
+    Action.UNREADABLE: "no backup",
     Action.OFFLINE: "offline",
 }
 
@@ -27,13 +28,18 @@ def outcome_rows(plan: HostPlan, outcome: dict[str, Any] | None) -> list[Row]:
     rows = []
     for board in plan.boards:
         row = dataclasses.replace(_row(plan, board), seconds=None, downtime=None)
-        if board.action is not Action.FLASH:
-            rows.append(dataclasses.replace(row, outcome=WITHOUT_TRANSACTION[board.action]))
+        if board.action not in (Action.FLASH, Action.BACK_UP):
+            rows.append(dataclasses.replace(row, outcome=_without_transaction(board)))
         elif outcome is None:
             rows.append(dataclasses.replace(row, outcome="failed", detail="no outcome came from the host"))
         else:
             rows.append(_with_outcome(row, board, outcome))
     return rows
+
+
+def _without_transaction(board: BoardPlan) -> str:
+    known_good = board.action is Action.UNREADABLE and board.way_back is not None
+    return "known-good only" if known_good else WITHOUT_TRANSACTION[board.action]
 
 
 def _with_outcome(row: Row, board: BoardPlan, outcome: dict[str, Any]) -> Row:
@@ -42,6 +48,8 @@ def _with_outcome(row: Row, board: BoardPlan, outcome: dict[str, Any]) -> Row:
     if word == "untouched":
         word = "refused" if outcome.get("outcome") == "refused" else "failed"
         detail = detail or str(outcome.get("detail", "")) or "not reached"
+    if word == "unreadable":
+        word = "known-good only" if board.way_back is not None else "no backup"
     former = row.running if board.code else board.way_back.version if board.way_back else ""
     known = {"flashed": row.wanted, "restored": former, "needs-attention": "unknown"}
     running = "unknown" if outcome.get("outcome") == "unknown" else known.get(word, row.running)
@@ -61,7 +69,7 @@ def _row(plan: HostPlan, board: BoardPlan) -> Row:
         way_back = f"{board.way_back.version} ({board.way_back_kind})"
     elif board.action is Action.FLASH:
         way_back = f"{board.running.version} (checkout)" if board.code else "none (accepted)"
-    flashing = board.action is Action.FLASH
+    flashing = board.action in (Action.FLASH, Action.BACK_UP)
     return Row(
         host=plan.host,
         board=board.name,
@@ -73,7 +81,7 @@ def _row(plan: HostPlan, board: BoardPlan) -> Row:
         way_back=way_back,
         seconds=board.seconds if flashing else None,
         downtime=plan.downtime if flashing else None,
-        outcome=board.action.value,
+        outcome=_without_transaction(board) if board.action is Action.UNREADABLE else board.action.value,
         detail=board.reason,
         backup=board.backup,
         uid=board.uid,

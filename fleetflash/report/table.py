@@ -16,6 +16,10 @@ from fleetflash.report.columns import plain, print_columns, write_line
 _OUTCOMES: dict[str, tuple[str, str]] = {
     "flash": ("to flash", "cyan"),
     "flashed": ("flashed", "green"),
+    "back up": ("to back up", "cyan"),
+    "backed-up": ("backed up", "green"),
+    "known-good only": ("known-good only", "yellow"),
+    "no backup": ("without a backup", "yellow"),
     "none": ("already current", "dim"),
     "current": ("already current", "dim"),
     "defer": ("deferred", "yellow"),
@@ -73,9 +77,10 @@ class Row:
 
     ``seconds`` is the board's own time (expected or measured), ``downtime`` how long Klipper is or was stopped
     on its host. ``outcome`` is a plan's action (``flash``, ``none``, ``refuse``, ``defer``, ``hold``, ``waiting``,
-    ``offline``) or a result (``flashed``, ``current``, ``refused``, ``deferred``, ``held``, ``waiting``, ``restored``,
-    ``failed``, ``needs-attention``, ``offline``). ``detail`` is the reason, of any length. ``backup`` says whether the
-    old firmware can be read back. ``uid`` and ``place``: unique id and by-path name by which the board is known.
+    ``back up``, ``offline``) or a result (``flashed``, ``current``, ``refused``, ``deferred``, ``held``, ``waiting``,
+    ``restored``, ``failed``, ``needs-attention``, ``backed-up``, ``known-good only``, ``no backup``, ``offline``).
+    ``detail`` is the reason, of any length. ``backup`` says whether the old firmware can be read back. ``uid`` and
+    ``place``: unique id and by-path name by which the board is known.
     """
 
     host: str

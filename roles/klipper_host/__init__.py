@@ -10,7 +10,7 @@ from fleetflash.rollback import RollbackDataError, read_rollback
 from fleetflash.rollout import canary
 from roles.klipper_host.installation import klipper_installation
 
-__all__ = ["klipper_host", "klipper_installation", "recovered", "rolled_back"]
+__all__ = ["backed_up", "klipper_host", "klipper_installation", "recovered", "rolled_back"]
 
 
 @deploy("Klipper host")
@@ -39,6 +39,13 @@ def rolled_back() -> None:
 def recovered() -> None:
     """Bring what was interrupted on this host to rest."""
     recovery.settled(name="Nothing is left unfinished")
+
+
+@deploy("Backup")
+def backed_up() -> None:
+    """Take a backup of every board of this host that can be read, in one transaction that writes none."""
+    _check_rollout_data()
+    mcu.backed_up(name="What the boards run is kept")
 
 
 def _check_rollout_data() -> None:

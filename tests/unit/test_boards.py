@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from fleetflash.agent.schema import Retention
 from fleetflash.boards import BoardDataError, read_duration, read_host
 
 PORT = "/dev/serial/by-path/one"
@@ -53,6 +54,9 @@ def test_board_overrides_what_its_host_says() -> None:
         ({"port": PORT, "options": {"colour": "red"}}, ["options: wch_isp knows no option 'colour'; it has none"]),
         ({"port": PORT, "uid": "xyz"}, ["uid", "xyz"]),
         ({"port": PORT, "hands_seconds": 0}, ["hands_seconds"]),
+        ({"port": PORT, "backup_command": "save 'it"}, ["backup_command: expected a program and its arguments"]),
+        ({"port": PORT, "backup_command": ["save"]}, ["backup_command", "found ['save']"]),
+        ({"port": PORT, "backup_command": "save", "backup_seconds": 0}, ["backup_seconds"]),
         ("ttyUSB0", ["expected a dictionary", "ttyUSB0"]),
         (None, ["expected a dictionary"]),
     ],
@@ -89,6 +93,39 @@ def test_two_boards_cannot_be_one_mcu_of_klippys() -> None:
 
 def test_unique_id_is_read_in_every_usual_spelling() -> None:
     assert host({"a": {"port": PORT, "uid": "CD-AB-34-12"}}).boards[0].uid == "cdab3412"
+
+
+def test_backup_command_is_the_groups_or_the_boards_and_no_shells() -> None:
+    found = host(
+        {
+            "a": {"port": PORT},
+            "b": {"port": PORT, "klippy_mcu": "b", "backup_command": "other 'two words' $HOME", "backup_seconds": 5.0},
+            "c": {"port": PORT, "klippy_mcu": "c", "backup_command": ""},
+        },
+        backup_command="/usr/local/bin/save --all",
+    )
+    a, b, c = found.boards
+    assert (a.backup_words, a.backup_seconds) == (["/usr/local/bin/save", "--all"], 120.0)
+    assert (b.backup_words, b.backup_seconds) == (["other", "two words", "$HOME"], 5.0) and c.backup_words == []
+
+
+def test_retention_has_the_pins_of_the_hosts_boards() -> None:
+    boards = {"a": {"port": PORT}, "b": {"port": PORT, "klippy_mcu": "b", "firmware_version": "sha256:12345678"}}
+    assert host(boards).retention == Retention(5, 365.0, ["sha256:12345678", "v1"])
+    assert host(boards, backup_keep=2, backup_days=30).retention == Retention(2, 30.0, ["sha256:12345678", "v1"])
+    assert host({"a": {"port": PORT, "firmware_version": 0.12}}).retention.pins == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *({"backup_keep": wrong} for wrong in (0, -1, "3", 2.5, True)),
+        *({"backup_days": wrong} for wrong in (0, -1, "3", float("inf"), float("nan"), True)),
+    ],
+)
+def test_retention_that_would_keep_nothing_or_means_nothing_is_refused(data: dict[str, Any]) -> None:
+    with pytest.raises(BoardDataError, match=f"{next(iter(data))}: expected a number of"):
+        host({"a": {"port": PORT}}, **data)
 
 
 @pytest.mark.parametrize("data", [{"policy": "maybe"}, {"attended": "perhaps"}, {"boards": ["a"]}])

@@ -72,20 +72,20 @@ def test_hold_ends_at_a_pin_of_the_inventory_and_at_none_that_was_typed(
 def test_rollback_takes_one_look(looks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     at_v2 = facts(firmware=firmware("v2"))
     seen(monkeypatch, looks, snapshot(at_v2, lineages={"bmcu": [past(NEW), past(OLD)]}))
-    found = decision.decide(Host({"to": "previous"}), back=True)
+    found = decision.decide_rollback(Host({"to": "previous"}))
     assert found.boards[0].wanted == OLD and found.holds["bmcu"].target == "previous" and looks == [""]
 
 
 def test_typed_pin_of_a_rollback_is_that_of_every_board(looks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     own = {"bmcu": {**BOARDS["bmcu"], "firmware_version": "v2"}}
     seen(monkeypatch, looks, snapshot(facts(firmware=firmware("v2"))))
-    found = decision.decide(Host({"firmware_version": "v1"}, boards=own), back=True)
+    found = decision.decide_rollback(Host({"firmware_version": "v1"}, boards=own))
     assert found.boards[0].wanted == OLD
 
 
 def test_rollback_to_nothing_is_told_of_its_host(looks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen(monkeypatch, looks, snapshot())
-    (row,) = decision.decide(Host({}), back=True).boards
+    (row,) = decision.decide_rollback(Host({})).boards
     assert row.action is Action.REFUSE and "nothing says where to go back to" in row.reason and looks == []
 
 
@@ -114,10 +114,10 @@ def test_host_code_goes_back_with_its_boards(looks: list[str], monkeypatch: pyte
         checkout=CheckoutFacts("/k", "pi", commit="bbb", version="bbb", running="bbb"),
     )
     seen(monkeypatch, looks, observed)
-    found = decision.decide(Host({"to": "previous"}, policy="exact", klipper_version="bbb"), back=True)
+    found = decision.decide_rollback(Host({"to": "previous"}, policy="exact", klipper_version="bbb"))
     assert [code.version for code in asked] == ["aaa"] and looks == ["", "aaa"]
     assert found.transaction is not None and found.transaction.host_code is not None
     assert (found.transaction.host_code.wanted, set(found.holds)) == ("aaa", {HOST_CODE, "bmcu"})
     typed = {"to": "previous", "klipper_version": "ccc"}
-    decision.decide(Host(typed, policy="exact", klipper={"ref": "bbb"}), back=True)
+    decision.decide_rollback(Host(typed, policy="exact", klipper={"ref": "bbb"}))
     assert asked[-1].version == "ccc"

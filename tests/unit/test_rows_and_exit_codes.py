@@ -7,12 +7,15 @@ from typing import Any
 
 import pytest
 
-from fleetflash.plan import Action, HostPlan, offline, unusable
+from fleetflash.backup_plan import plan_backup
+from fleetflash.boards import KlipperHost
+from fleetflash.firmware.artifact import Artifact
+from fleetflash.plan import Action, Catalogue, HostPlan, Identity, offline, unusable
 from fleetflash.report import run as report
 from fleetflash.report.rows import outcome_rows, plan_rows
 from fleetflash.report.run import DEFERRED, FAILED, OK, REFUSED, RunReport, exit_code
 from fleetflash.report.table import Row
-from tests.unit.observed import NEW, board, facts, firmware, plan, service, snapshot
+from tests.unit.observed import NEW, OLD, board, facts, firmware, plan, service, snapshot
 
 
 def two_boards(**host: Any) -> HostPlan:
@@ -51,6 +54,37 @@ def test_way_back_that_was_waived_is_told_as_such() -> None:
 def test_host_that_has_no_boards_to_tell_of_is_a_row_with_its_reason(host_plan: HostPlan) -> None:
     (only,) = plan_rows(host_plan)
     assert (only.host, only.board, only.running, only.wanted, only.detail) == ("h", "-", "", "", "no route")
+
+
+# Backups
+
+
+def test_backup_tells_of_each_board_whether_it_was_read_or_what_is_known_of_it() -> None:
+    stm32 = {"chip": "stm32f103xb", "programmer": "stm32_rom"}
+    boards = (board("a", **stm32), board("b", klippy_mcu="b", **stm32), board("c", klippy_mcu="c"))
+    seen = snapshot(
+        facts("a", "/dev/a", firmware=firmware(MCU="stm32f103xe")),
+        facts("b", "/dev/b", firmware=firmware(MCU="stm32f103xe")),
+        facts("c", "/dev/c"),
+    )
+    for artifacts, known in (((OLD,), "known-good only"), ((), "no backup")):
+        catalogue = Catalogue(artifacts, no_artifact)
+        found = plan_backup(KlipperHost("printer", boards), seen, catalogue, Identity("t1", "me@here"))
+        planned = plan_rows(found)
+        assert [row.outcome for row in planned] == ["back up", "back up", known] and exit_code(planned) == OK
+        assert (planned[0].seconds or 0) > 0 and planned[2].seconds is None
+        protected = ended("committed", a="backed-up", b=("unreadable", "the chip is read-protected"))
+        rows = outcome_rows(found, protected)
+        assert [row.outcome for row in rows] == ["backed-up", "no backup", known] and exit_code(rows) == OK
+        assert [row.running for row in rows] == ["v1", "v1", "v1"] and rows[1].detail == "the chip is read-protected"
+        assert (
+            exit_code(outcome_rows(found, ended("failed", a="backed-up", b=("failed", "no answer")))) == report.FAILED
+        )
+        assert exit_code(outcome_rows(found, ended("refused", "a print has begun"))) == REFUSED
+
+
+def no_artifact(name: str, version: object, chip: str) -> Artifact:
+    raise AssertionError("a backup needs no image")
 
 
 # Rows of an outcome
@@ -132,7 +166,7 @@ def test_codes_are_those_of_the_documentation() -> None:
 
 def test_every_result_of_a_board_has_a_code_of_its_own_or_is_success() -> None:
     """A new word must not pass for success unnoticed."""
-    success = {"flashed", "current", "flash", "none"}
+    success = {"flashed", "current", "flash", "none", "back up", "unreadable"}
     words = {action.value for action in Action} | {"restored", "failed", "needs-attention", "refused", "deferred"}
     assert {word for word in words if exit_code([row(word)]) == OK} == success & words
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from fleetflash.agent import disk, guard, klippy, run, systemd, wire
+from fleetflash.agent.backups import Backups, Occasion
 from fleetflash.agent.events import EventWriter, path_for
 from fleetflash.agent.holds import Holds
 from fleetflash.agent.schema import (
@@ -217,6 +218,38 @@ def test_missing_images_are_asked_for_taken_and_the_transaction_followed_to_its_
     assert controller.receive() == {"type": "outcome", "outcome": {"outcome": "committed"}}
     controller.join()
     assert host.code == 0 and host.started == [("transact", "t-1")] and host.store.is_reported("t-1")
+
+
+def test_transaction_that_only_reads_needs_no_images(host: Host, controller: Controller) -> None:
+    controller.propose(dataclasses.replace(transaction(), backup_only=True))
+    assert controller.receive() == {"type": "want", "sha256": []}
+    assert controller.until("outcome")["outcome"] == {"outcome": "committed"}
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_who_asks_for_backups_gets_them_after_the_outcome_and_the_host_waits_for_no_one_else(
+    host: Host, call: Callable[[], Controller], follows: bool
+) -> None:
+    for data in (NEW, OLD):
+        disk.write_file(host.store.image(image(data).sha256), data)
+    first = call()
+    first.send(type="transaction", transaction=to_json(transaction()), backups=not follows)
+    first.until("outcome")
+    if follows:
+        first.join()
+    asking = call() if follows else first
+    if follows:
+        asking.send(type="follow", id="t-1", backups=True)
+        asking.until("outcome")
+    whole = transaction()
+    Backups(host.store).add(whole.boards[0], OLD, Firmware("none"), "2a", Occasion("t-1", "why", 1.0))
+    asking.send(type="backups", boards=["bmcu"])
+    (record,) = asking.until("backups")["backups"]
+    asking.send(type="fetch", sha256=record["image"]["sha256"])
+    assert asking.until("image")["size"] == len(OLD) and asking.receive() == OLD
+    asking.hang_up()
+    asking.join()
+    assert host.code == 0
 
 
 def test_commits_that_the_host_lacks_come_as_images_do(host: Host, controller: Controller) -> None:

@@ -9,7 +9,7 @@ import pytest
 from transaction_host import NEW, OLD, Death, FakeHost, FakeProgrammer, content, image, make_host
 
 from fleetflash.agent import disk, guard, klippy, moment, patience, preconditions, systemd, transaction
-from fleetflash.agent.backups import Backups
+from fleetflash.agent.backups import Backups, Occasion
 from fleetflash.agent.lease import OutOfReachError
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols.errors import NoAnswerError, ProtocolError, RefusedError, VerifyError
@@ -17,6 +17,7 @@ from fleetflash.agent.schema import UNFINISHED, Firmware, LedgerEntry
 from fleetflash.agent.systemd import SystemdError
 
 MakeHost = Callable[..., FakeHost]
+EARLIER = Occasion("t-0", "", 0.0)
 
 
 @pytest.fixture
@@ -435,7 +436,7 @@ def test_neither_what_an_interrupted_write_has_left_nor_another_boards_backup_is
     host = host_with("a")
     interrupted(host)
     whole = host.transaction(way_back=None, read_back=True, expected=Firmware("none"))
-    Backups(host.store).add(whole.boards[0], content(OLD, "a"), Firmware("klippy", OLD), "another", "t-0")
+    Backups(host.store).add(whole.boards[0], content(OLD, "a"), Firmware("klippy", OLD), "another", EARLIER)
     assert host.run(whole) == "failed"
     assert ("read", "a") not in host.steps and ("erase", "a") not in host.steps
     assert "register a known-good image" in host.outcome()["detail"]
@@ -444,7 +445,7 @@ def test_neither_what_an_interrupted_write_has_left_nor_another_boards_backup_is
 def test_what_was_read_before_an_interrupted_write_is_the_way_back(host_with: MakeHost) -> None:
     host = host_with("a")
     whole = host.transaction(way_back=None, read_back=True)
-    Backups(host.store).add(whole.boards[0], content(OLD, "a"), Firmware("klippy", OLD), host.boards["a"].uid, "t-0")
+    Backups(host.store).add(whole.boards[0], content(OLD, "a"), Firmware("klippy", OLD), host.boards["a"].uid, EARLIER)
     interrupted(host)
     host.faults["verify", "a"] = [VerifyError("differs")]
     assert host.run(host.transaction(way_back=None, read_back=True, expected=Firmware("none"))) == "restored"
