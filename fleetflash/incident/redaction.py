@@ -20,7 +20,8 @@ MARK = "[redacted]"
 _SHORT = 4
 
 _NAME = r"[\w.-]*(?:passw|passphrase|secret|token|psk|credential|private.?key|api.?key)[\w.-]*"
-_VALUE = r"""(?:"(?:[^"\\\n]|\\.)+"|'(?:[^'\\\n]|\\.)+'|[^\s"'&,;}][^\n&,;}]*)"""
+#: A text that was cut off has no closing quote.
+_VALUE = r"""(?:"(?:[^"\\\n]|\\.)+"?|'(?:[^'\\\n]|\\.)+'?|[^\s"'&,;}][^\n&,;}]*)"""
 #: What looks like a secret, and what it becomes.
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     # PEM (RFC 7468, section 2); the end may have been cut off.

@@ -80,6 +80,7 @@ def test_short_secret_goes_only_where_it_stands_alone() -> None:
         ('CONFIG_TINYBMS_WIFI_STA_PASSWORD="my place" # x', f"CONFIG_TINYBMS_WIFI_STA_PASSWORD={MARK} # x"),
         ("{'api_key': 'abc', 'port': 7125}", f"{{'api_key': {MARK}, 'port': 7125}}"),
         ('{"psk":"a\\"b","ssid":"shop"}', f'{{"psk":{MARK},"ssid":"shop"}}'),
+        ("options: found {'password': 'hunter2 and mo", f"options: found {{'password': {MARK}"),
         ("Authorization: Bearer abc.def", f"Authorization: Bearer {MARK}"),
         ("jwt eyJhbGciOi.eyJzdWIi.SflKxw done", f"jwt {MARK} done"),
         ("sudo: a password is required", None),
