@@ -9,7 +9,7 @@ import sys
 
 from fleetflash import __version__
 
-COMMANDS = ("artifact", "board", "build", "demo", "incident", "lab", "plan", "port", "scan", "wheels")
+COMMANDS = ("artifact", "board", "build", "demo", "incident", "lab", "plan", "port", "scan", "verify", "wheels")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,6 +14,7 @@ from fleetflash.build.builds import Builds
 from fleetflash.build.location import cache_directory
 from fleetflash.facts.decision import controller, decide, transport
 from fleetflash.facts.evidence import evidence
+from fleetflash.facts.verification import moonraker_port
 from fleetflash.incident import bundle
 from fleetflash.incident.archive import Archive, IncidentError
 from fleetflash.incident.bundle import Occasion
@@ -98,7 +99,7 @@ def _request(target: Any, transaction: str) -> EvidenceRequest:
         service=desired.service,
         socket=desired.socket,
         ports=[board.port for board in desired.boards],
-        moonraker=moonraker_port(target) if desired.service else 0,
+        moonraker=moonraker_port(target),
     )
 
 
@@ -108,12 +109,6 @@ def _desired(target: Any) -> KlipperHost:
         return read_host(target.name, target.data.dict())
     except BoardDataError:
         return KlipperHost(target.name, ())
-
-
-def moonraker_port(target: Any) -> int:
-    """Return the port of the host's Moonraker, ``moonraker_port`` in its data; 0: there is none."""
-    port = target.data.get("moonraker_port", 7125)
-    return port if isinstance(port, int) and 0 <= port < 65536 else 0
 
 
 def _why(target: Any) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.fleet import WANTED, Fleet, Run, mcu_version, outcome
+from tests.lab.fleet import NEXT, WANTED, Fleet, Run, mcu_version, outcome
 
 pytestmark = pytest.mark.lab
 
@@ -28,7 +28,8 @@ DATA = {
     "reason": f"trying v2, token={CANARY}-why",
 }
 GROUP_DATA = f'wifi = {{"ssid": "shop", "psk": "{CANARY}-psk"}}\nota_token = "{CANARY}-ota"\n'
-LOGGED = f"[mqtt]\npassword: {CANARY}-mqtt\nfetching https://me:{CANARY}-log@git.invalid/x\napi_key = {CANARY}-conf\n"
+LOGGED = f"joined with {CANARY}-psk, door {CANARY}-site, {CANARY}-any\n"
+LOGGED += f"[mqtt]\npassword: {CANARY}-mqtt\nfetching https://me:{CANARY}-log@git.invalid/x\napi_key = {CANARY}-conf\n"
 #: Tells what runs on a host, again and again, while a file is there.
 WATCH = "touch /tmp/watch; while [ -e /tmp/watch ]; do ps -eo args >> /tmp/watched; sleep 0.1; done"
 
@@ -39,7 +40,7 @@ def site(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("site")
     host = fleet.lab.host("printer-6")
     data = {**fleet.describe(host), **DATA}
-    data["boards"]["gate"] = {"port": "/dev/ttyUSB9", "options": {"password": f"{CANARY}-option"}}
+    data["boards"]["gate"] = {"port": "/dev/ttyUSB9", "options": {"door": f"{CANARY}-site"}}
     inventory = directory / "inventory.py"
     shutil.copy(fleet.write_inventory(host.name, printer_6=data), inventory)
     (directory / "group_data").mkdir()
@@ -76,7 +77,7 @@ def test_board_that_resists_its_way_back_is_latched_until_cleared(
     run, _ = failure
     assert run.code == 1
     assert run.line("printer-6/bmcu: needs-attention:", "program", "0x3a", "status fe")
-    assert run.line("printer-6/gate: refused:", "knows no option 'password'")
+    assert run.line("printer-6/gate: refused:", "knows no option 'door'", "[redacted]")
     assert outcome(host)["outcome"] == "needs-attention"
     assert host.run("systemctl is-active klipper").stdout.strip() == "active"
 
@@ -145,3 +146,17 @@ def test_no_secret_is_in_logs_journals_bundles_the_store_or_on_a_command_line(
     assert all(path.is_dir() for path in kept)
     holding = subprocess.run(["grep", "-rl", CANARY, *map(os.fspath, kept)], capture_output=True, text=True)
     assert holding.stdout == "" and holding.returncode == 1
+
+
+def test_verification_is_silent_when_all_is_well_and_names_every_drift(fleet: Fleet, failure: tuple[Run, str]) -> None:
+    """After the board was cleared and flashed: no sudo, and nothing is changed."""
+    inventory = fleet.write_inventory("printer-6")
+    well = fleet.fleetflash("verify", str(inventory))
+    assert well.code == 0 and well.line("printer-6", "moonraker", "ready", "ok") and "drift" not in well.output
+    drifted = fleet.fleetflash("verify", str(inventory), "--json", "--data", f"firmware_version={NEXT}")
+    checks = {check["name"]: check for check in json.loads(drifted.output)["checks"]}
+    assert drifted.code == 2
+    assert (checks["version"]["expected"], checks["version"]["found"]) == (NEXT, WANTED)
+    assert checks["dry run"]["found"] == "would be flashed" and checks["klippy"]["result"] == "ok"
+    deploy = fleet.pyinfra(inventory, f"firmware_version={NEXT}", deploy="deploys/verify.py")
+    assert deploy.code == 2 and deploy.line("printer-6/bmcu: version: drift") and deploy.line("8 checks: 6 ok, 2 drift")
