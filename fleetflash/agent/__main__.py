@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, List, Tuple
 
 from fleetflash.agent import evidence, provision, run, serve, snapshot, systemd, wire
+from fleetflash.agent.capture import Recorder
 from fleetflash.agent.port import PortError
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols import klipper
@@ -93,7 +94,10 @@ def _identify(arguments: List[str]) -> int:
 
 def _runner(transaction_id: str) -> Runner:
     store = Store()
-    return Runner(store.read_transaction(transaction_id), store, _archive(), SerialPort.open)
+    transaction = store.read_transaction(transaction_id)
+    # What a flash tool reads and writes may be a gateway's flash, with its Wi-Fi's password.
+    recorder = Recorder(transaction_id, {board.device for board in transaction.boards if board.tool})
+    return Runner(transaction, store, _archive(), recorder.open)
 
 
 def _archive() -> Path:

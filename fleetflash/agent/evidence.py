@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
-from fleetflash.agent import disk, host_environment, kernel_log, log_tail, moonraker_facts, systemd
+from fleetflash.agent import capture, disk, host_environment, kernel_log, log_tail, moonraker_facts, systemd
 from fleetflash.agent.schema import UNIT, Evidence, EvidenceRequest, Excerpt, SchemaError
 from fleetflash.agent.store import Store
 
@@ -45,6 +45,8 @@ def gather(request: EvidenceRequest, store: Store) -> Evidence:
         logs.update(printer.logs())
     if not transaction:
         return replace(found, logs=logs)
+    for device, lines in capture.read(transaction).items():
+        logs[f"serial-{device}"] = Excerpt(f"port {device}", lines)
     return replace(
         found,
         transaction=transaction,

@@ -57,9 +57,10 @@ def print_checks(checks: Sequence[Check], file: TextIO) -> None:
         print_columns(("HOST", "BOARD", "CHECK", "EXPECTED", "FOUND", "RESULT"), rows, file)
         write_line("", file)
     for check in checks:
-        if check.detail and check.result is not Result.OK:
+        if check.result is not Result.OK:
             where = "/".join(part for part in (check.host, check.board) if part != "-") or "here"
-            write_line(f"{plain(where)}: {check.name}: {check.result}: {plain(check.detail)}", file)
+            why = check.detail or f"found {check.found}, expected {check.expected}"
+            write_line(f"{plain(where)}: {check.name}: {check.result}: {plain(why)}", file)
     counts = Counter(check.result for check in checks)
     told = ", ".join(f"{counts[result]} {result}" for result in Result if counts[result])
     write_line(f"{len(checks)} checks: {told}" if checks else "nothing to check: the inventory has no such host", file)

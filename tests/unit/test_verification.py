@@ -120,6 +120,8 @@ def test_table_gives_the_reasons_below_and_json_the_exit_code() -> None:
     print_checks([check(Result.OK), check(Result.DRIFT)], text)
     assert "h/b: version: drift: why" in text.getvalue() and "2 checks: 1 ok, 1 drift" in text.getvalue()
     assert "version: ok" not in text.getvalue()
+    print_checks([dataclasses.replace(check(Result.DRIFT), detail="")], text)
+    assert "h/b: version: drift: found v1, expected v2" in text.getvalue()
     assert json.loads(to_json([check(Result.DRIFT)])) == {
         "checks": [{"host": "h", "board": "b", "name": "version", "expected": "v2", "found": "v1", "result": "drift",
                     "detail": "why"}],
