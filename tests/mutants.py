@@ -973,6 +973,55 @@ MUTANTS = [
         "if found:",
         "tests/unit/test_recovery.py -k half_uploaded",
     ),
+    Mutant(
+        "secrets that the inventory names",
+        "fleetflash/incident/redaction.py",
+        "text = self._known.sub(MARK, text)",
+        "pass",
+        "tests/unit/test_redaction.py",
+    ),
+    Mutant(
+        "what looks like a secret",
+        "fleetflash/incident/redaction.py",
+        "text = pattern.sub(replacement, text)",
+        "pass",
+        "tests/unit/test_redaction.py",
+    ),
+    Mutant(
+        "logs of a bundle",
+        "fleetflash/incident/bundle.py",
+        "name: redactor.text(text) for name, text in texts.items()",
+        "name: text for name, text in texts.items()",
+        "tests/unit/test_incident_bundle.py -k no_secret",
+    ),
+    Mutant(
+        "a log that is a link",
+        "fleetflash/agent/log_tail.py",
+        "os.O_RDONLY | os.O_NOFOLLOW |",
+        "os.O_RDONLY |",
+        "tests/unit/test_evidence.py -k link",
+    ),
+    Mutant(
+        "evidence of a transaction only",
+        "fleetflash/agent/evidence.py",
+        "if transaction and not _ID.fullmatch(transaction):",
+        "if False:",
+        "tests/unit/test_evidence.py -k elsewhere",
+    ),
+    Mutant(
+        "contents of a gateway's port",
+        "fleetflash/agent/capture.py",
+        "HEAD if self.contents else 0",
+        "HEAD",
+        "tests/unit/test_capture.py -k numbers",
+    ),
+    Mutant(
+        "drift in the exit code",
+        "fleetflash/verification/check.py",
+        "return DRIFT if Result.DRIFT in results else OK",
+        "return OK",
+        "tests/unit/test_verification.py",
+    ),
 ]
 
 

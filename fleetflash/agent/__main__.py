@@ -1,7 +1,7 @@
 """The agent's command line, started by the controller over SSH or by systemd on the host.
 
-Unprivileged: ``snapshot``, ``serve``, ``identify``. As root: ``run`` and ``provision`` (over SSH), ``transact`` and
-``settle`` (systemd).
+Unprivileged: ``snapshot``, ``serve``, ``identify``, and ``evidence``, which finds more as root. As root: ``run`` and
+``provision`` (over SSH), ``transact`` and ``settle`` (systemd).
 On an SSH channel the bootstrap has said ``wire.MARKER`` before this runs.
 """
 
@@ -10,14 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, List, Tuple
 
-from fleetflash.agent import provision, run, serve, snapshot, systemd, wire
+from fleetflash.agent import evidence, provision, run, serve, snapshot, systemd, wire
 from fleetflash.agent.backup_run import BackupRunner
+from fleetflash.agent.capture import Recorder
 from fleetflash.agent.port import PortError
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import ProtocolError
 from fleetflash.agent.record import COMMITTED
-from fleetflash.agent.schema import SchemaError, SnapshotRequest, from_json, to_json
+from fleetflash.agent.schema import EvidenceRequest, SchemaError, SnapshotRequest, from_json, to_json
 from fleetflash.agent.store import Store, StoreError
 from fleetflash.agent.transaction import Runner
 
@@ -42,6 +43,18 @@ def _snapshot(arguments: List[str]) -> int:
     request = from_json(SnapshotRequest, wire.decode_json(frame[1]).get("request"))
     answer: Dict[str, Any] = {"type": "snapshot", "snapshot": to_json(snapshot.take(request, Store()))}
     stdout.write(wire.encode_json(answer))
+    stdout.flush()
+    return 0
+
+
+def _evidence(arguments: List[str]) -> int:
+    stdin, stdout = _streams()
+    frame = wire.read_frame(stdin)
+    if frame is None:
+        return 1
+    request = from_json(EvidenceRequest, wire.decode_json(frame[1]).get("request"))
+    found = to_json(evidence.gather(request, Store()))
+    stdout.write(wire.encode_json({"type": "evidence", "evidence": found}))
     stdout.flush()
     return 0
 
@@ -84,7 +97,9 @@ def _runner(transaction_id: str) -> Runner:
     store = Store()
     transaction = store.read_transaction(transaction_id)
     kind = BackupRunner if transaction.backup_only else Runner
-    return kind(transaction, store, _archive(), SerialPort.open)
+    # What a flash tool reads and writes may be a gateway's flash, with its Wi-Fi's password.
+    recorder = Recorder(transaction_id, {board.device for board in transaction.boards if board.tool})
+    return kind(transaction, store, _archive(), recorder.open)
 
 
 def _archive() -> Path:
@@ -99,6 +114,7 @@ def _streams() -> Tuple[BinaryIO, BinaryIO]:
 
 COMMANDS: Dict[str, Callable[[List[str]], int]] = {
     "snapshot": _snapshot,
+    "evidence": _evidence,
     "serve": _serve,
     "identify": _identify,
     "run": _run,

@@ -276,6 +276,51 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class EvidenceRequest:
+    """What to gather of a host, mostly after a failure.
+
+    ``transaction``: which one; empty means the newest. ``service`` and ``socket``: as in ``SnapshotRequest``.
+    ``ports``: the names of its boards' ports, for the kernel's log. ``logs``: whether to read logs and the
+    transaction's record at all. ``moonraker``: the port of its HTTP server; 0 where there is none.
+    """
+
+    transaction: str = ""
+    service: str = "klipper.service"
+    socket: str = ""
+    ports: List[str] = field(default_factory=list)
+    logs: bool = True
+    moonraker: int = 7125
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """The last lines of a log. ``source``: the file or the command; ``error``: why there are none."""
+
+    source: str
+    lines: List[str] = field(default_factory=list)
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a host can tell of itself and of one of its transactions; nothing in it is free of secrets.
+
+    ``environment``: Python, operating system, kernel, load and the like. ``versions``: program → version, or why there
+    is none. ``moonraker``: the state that it reports of klippy, or ``error``. ``record``: the transaction and its
+    outcome as they lie on the host; ``journal``: its steps. ``logs``: name → excerpt.
+    """
+
+    hostname: str
+    environment: Dict[str, str]
+    versions: Dict[str, str]
+    moonraker: Dict[str, str] = field(default_factory=dict)
+    transaction: str = ""
+    record: Dict[str, Any] = field(default_factory=dict)
+    journal: List[Dict[str, Any]] = field(default_factory=list)
+    logs: Dict[str, Excerpt] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Image:
     """Firmware that lies on the host by its hash, with what its board must say once it runs.
 

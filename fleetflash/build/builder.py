@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fleetflash.build import kconfig, output
 from fleetflash.build.board_type import BoardType
@@ -92,9 +93,23 @@ class Builder:
             build, built = self.builds.find(key), False
             if build is None:
                 build, built = self._build_once(prepared)
-            artifact = self.store.publish(*self._describe(prepared, build))
+            artifact = self.store.publish(*self._describe(prepared, build, self.builds))
             self._remember_last(prepared)
             return Outcome(artifact, key, built, changes)
+
+    def rebuild(self, board_type: BoardType) -> Artifact:
+        """Compile a board type once more, whether or not it is built; return the artifact that this would be.
+
+        Nothing is kept or registered: it is for comparing.
+        """
+        with self._named(board_type):
+            prepared = self._prepare(board_type)
+            with TemporaryDirectory(prefix="fleetflash-rebuild-") as directory:
+                aside = Builds(Path(directory))
+                toolchain = self.pinned[board_type.toolchain]
+                with held(self.builds.lock(prepared.key.id)), self.toolchains.use(toolchain, self.report) as tools:
+                    build = self._make(prepared, tools, aside)
+                return self._describe(prepared, build, aside)[0]
 
     def _prepare(self, board_type: BoardType) -> Prepared:
         toolchain_id = self.toolchains.identify(self.pinned[board_type.toolchain])
@@ -109,9 +124,9 @@ class Builder:
             if build is not None:
                 return build, False
             with self.toolchains.use(self.pinned[prepared.board_type.toolchain], self.report) as tools:
-                return self._make(prepared, tools), True
+                return self._make(prepared, tools, self.builds), True
 
-    def _make(self, prepared: Prepared, tools: Tools) -> Build:
+    def _make(self, prepared: Prepared, tools: Tools, builds: Builds) -> Build:
         board_type, started = prepared.board_type, time.monotonic()
         self.report(f"{board_type.name}: building {prepared.version}")
         log = self.cache / "logs" / f"{board_type.name}-{prepared.key.id[:12]}.log"
@@ -136,13 +151,13 @@ class Builder:
             seconds=round(time.monotonic() - started, 3),
             created=datetime.now(UTC).replace(microsecond=0),
         )
-        self.builds.publish(build, contents)
+        builds.publish(build, contents)
         log.unlink(missing_ok=True)
         return build
 
-    def _describe(self, prepared: Prepared, build: Build) -> tuple[Artifact, dict[str, bytes]]:
+    def _describe(self, prepared: Prepared, build: Build, builds: Builds) -> tuple[Artifact, dict[str, bytes]]:
         """Return the artifact that a build makes of a board type, and its files, checked: the key knows no chip."""
-        board_type, directory = prepared.board_type, self.builds.path(build.key.id)
+        board_type, directory = prepared.board_type, builds.path(build.key.id)
         image = output.load_output(directory, board_type.image, board_type.flash_offset)
         output.check(image, build.address, board_type, prepared.version)
         return describe_image(
@@ -161,7 +176,7 @@ class Builder:
         )
 
     def _is_registered(self, prepared: Prepared, build: Build) -> bool:
-        artifact, _ = self._describe(prepared, build)
+        artifact, _ = self._describe(prepared, build, self.builds)
         try:
             found = self.store.get(artifact.id)
         except ArtifactMissingError:

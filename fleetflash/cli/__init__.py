@@ -9,7 +9,21 @@ import sys
 
 from fleetflash import __version__
 
-COMMANDS = ("artifact", "backup", "board", "build", "demo", "hold", "lab", "plan", "port", "scan", "wheels")
+COMMANDS = (
+    "artifact",
+    "backup",
+    "board",
+    "build",
+    "demo",
+    "hold",
+    "incident",
+    "lab",
+    "plan",
+    "port",
+    "scan",
+    "verify",
+    "wheels",
+)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,21 +2,18 @@
 
 import argparse
 import os
-import runpy
 import sys
 from pathlib import Path
-from typing import Any
 
-from fleetflash.build.board_type import BoardType, read_board_types
+from fleetflash.build.board_type import BoardType
 from fleetflash.build.builder import Builder
 from fleetflash.build.errors import BuildError
 from fleetflash.build.location import ENVIRONMENT, default_cache
-from fleetflash.build.toolchain import read_toolchains
+from fleetflash.build.types_file import TYPES, read_types_file
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
 from fleetflash.report.columns import plain, print_columns
 
-TYPES = Path("group_data/builders.py")
 OK, FAILED, USER_ERROR = 0, 1, 2
 
 
@@ -60,14 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _read(arguments: argparse.Namespace) -> tuple[Builder, list[BoardType]]:
-    try:
-        data: dict[str, Any] = runpy.run_path(str(arguments.types))
-    except OSError as error:
-        raise BuildError(f"{arguments.types}: {error.strerror}; give the file with --types") from None
-    except Exception as error:
-        raise BuildError(f"{arguments.types}: {type(error).__name__}: {error}") from None
-    toolchains = read_toolchains(data.get("toolchains", {}))
-    types = read_board_types(data.get("board_types", {}), toolchains)
+    toolchains, types = read_types_file(arguments.types)
     for name in arguments.names:
         if name not in types:
             raise BuildError(f"no board type {name!r}, there is {', '.join(sorted(types)) or 'none'}")

@@ -23,9 +23,12 @@ from pyinfra_cli.util import parse_cli_arg
 
 from fleetflash.boards import GROUPS
 from fleetflash.facts.decision import decide, decide_rollback, transport
+from fleetflash.facts.verification import verify
+from fleetflash.incident.redaction import of_run
 from fleetflash.link.errors import LinkError
 from fleetflash.link.session import AgentSession
 from fleetflash.plan import HostPlan, offline
+from fleetflash.report.verification import VerificationReport
 
 
 class FleetError(Exception):
@@ -69,6 +72,23 @@ def plan_fleet(inventory_file: str, data: list[str], limit: list[str], back: boo
             else offline(host.name, unreachable.reasons.get(host.name, "SSH did not connect"))
             for host in hosts
         ]
+    finally:
+        disconnect_all(state)
+
+
+def verify_fleet(inventory_file: str, data: list[str], limit: list[str]) -> VerificationReport:
+    """Return the checks of every host of an inventory, offline ones included; raises ``FleetError``."""
+    state, hosts, unreachable = _connect(inventory_file, data, limit)
+    report = VerificationReport(of_run(state))
+    try:
+        jobs = {host.name: gevent.spawn(verify, host) for host in hosts if host.connected}
+        gevent.joinall(list(jobs.values()))
+        for host in hosts:
+            if host.name in jobs:
+                report.add(*jobs[host.name].get())
+            else:
+                report.unreachable(host.name, unreachable.reasons.get(host.name, "SSH did not connect"))
+        return report
     finally:
         disconnect_all(state)
 

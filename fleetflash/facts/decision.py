@@ -107,12 +107,17 @@ def transport(host: Any) -> Any:
     return found
 
 
-def _identity() -> Identity:
+def controller() -> str:
+    """Return who works here, for records: ``user@computer``."""
     user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+def _identity() -> Identity:
     return Identity(
         # Sorts by time, and differs between two controllers in the same second.
         transaction=f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(3).hex()}",
-        controller=f"{user}@{socket.gethostname()}",
+        controller=controller(),
         esptool=why_no_esptool(),
         now=round(time.time(), 3),
     )

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as Bars
 
+from fleetflash.incident.redaction import of_run
 from fleetflash.plan import Action, HostPlan
 
 # pyinfra's own spinner would write into the bars; it looks at this before each operation.
@@ -127,6 +128,9 @@ class Progress:
 
     def __init__(self, host: Any):
         self.host = host
+        self.redactor = of_run(host.state)
+        #: What was seen of the transaction, without its progress.
+        self.seen: list[dict[str, Any]] = []
         self.display = display(str(host.data.get("progress", "auto")))
 
     def plan(self, plan: HostPlan) -> None:
@@ -152,13 +156,16 @@ class Progress:
         say(self.host, f"{'; '.join(sorted(reasons))}: waiting for it, {seconds / 60:.0f} min at most")
 
     def event(self, event: dict[str, Any]) -> None:
+        event = self.redactor.value(event)
+        if event.get("step") != "progress":
+            self.seen.append(event)
         if event.get("step") == "hands":
             gesture, seconds = event["gesture"], event["seconds"]
             say(self.host, f"{event['board']}: NOW: {gesture} (within {seconds:.0f} s)", logger.warning)
         self.display.event(self.host, event)
 
     def outcome(self, what: str, outcome: dict[str, Any]) -> None:
-        self.display.event(self.host, {"step": "outcome", "outcome": outcome})
+        self.display.event(self.host, {"step": "outcome", "outcome": self.redactor.value(outcome)})
         word = str(outcome.get("outcome", "unknown"))
         detail = f": {outcome['detail']}" if outcome.get("detail") else ""
         down = f", Klipper was down {outcome['downtime']:.1f} s" if outcome.get("downtime") else ""

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fleetflash.agent.schema import Transaction
+from fleetflash.incident.incident import Incident
+from fleetflash.incident.redaction import Redactor, of_run
 from fleetflash.plan import HostPlan, offline
+from fleetflash.report.incidents import tell_incidents
 from fleetflash.report.rows import outcome_rows, plan_rows
 from fleetflash.report.table import Row, print_outcomes, print_plan
 
@@ -43,6 +46,8 @@ class RunReport:
     running: dict[str, Transaction] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
     waiting: dict[str, list[str]] = field(default_factory=dict)
+    incidents: list[Incident] = field(default_factory=list)
+    redactor: Redactor = field(default_factory=Redactor)
 
     def add_plan(self, plan: HostPlan) -> None:
         self.plans[plan.host] = plan
@@ -52,6 +57,10 @@ class RunReport:
         texts = self.waiting.setdefault(host, [])
         if what not in texts:
             texts.append(what)
+
+    def add_incident(self, incident: Incident) -> None:
+        """Record that a failure's evidence was kept."""
+        self.incidents.append(incident)
 
     def add_transaction(self, plan: HostPlan) -> None:
         """Record that this host's transaction has been started: from here on the host needs nobody."""
@@ -89,15 +98,18 @@ class RunReport:
 
     def finish(self) -> None:
         """Print the table and end the process with the run's exit code."""
-        rows = self.rows()
+        redactor = self.redactor
+        rows = [redactor.row(row) for row in self.rows()]
         print(file=sys.stderr)
         (print_outcomes if self.done else print_plan)(rows, sys.stderr)
         for plan in self.plans.values():
             for note in plan.notes:
-                print(f"{plan.host}/{note}", file=sys.stderr)
+                print(redactor.text(f"{plan.host}/{note}"), file=sys.stderr)
         for host, texts in self.waiting.items():
             for text in texts:
-                print(f"{host}: {text}", file=sys.stderr)
+                print(redactor.text(f"{host}: {text}"), file=sys.stderr)
+        if self.incidents:
+            tell_incidents(self.incidents, self._attended())
         code = exit_code(rows) or (DEFERRED if self.waiting else OK)
         known = {row.host for row in rows if row.outcome in _REFUSED_WORDS}
         others = {host.name for host in self.state.failed_hosts} - known
@@ -107,6 +119,11 @@ class RunReport:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
+
+    def _attended(self) -> set[str]:
+        """Return the hosts at which somebody stands, by their data."""
+        asked = {host.name: str(host.data.get("attended", False)).lower() for host in self.state.inventory}
+        return {name for name, word in asked.items() if word in ("true", "yes")}
 
     def interrupt(self, number: int, frame: object) -> None:
         """End the process on SIGINT or SIGTERM, and say what goes on without it; pyinfra itself would exit with 0."""
@@ -130,7 +147,7 @@ _reports: dict[int, RunReport] = {}
 def current(state: Any) -> RunReport:
     """Return this pyinfra run's report; the first call arranges for its end."""
     if id(state) not in _reports:
-        report = RunReport(state)
+        report = RunReport(state, redactor=of_run(state))
         _reports[id(state)] = report
         atexit.register(report.finish)
         signal.signal(signal.SIGINT, report.interrupt)

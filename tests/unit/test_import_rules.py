@@ -13,7 +13,7 @@ RANKS = (
     {"cli", "deploys"},
     {"roles"},
     {"operations", "facts"},
-    {"plan", "link", "firmware", "build", "rollout", "report", "provision"},
+    {"plan", "link", "firmware", "build", "rollout", "report", "provision", "incident", "verification"},
     {"boards", "host_state"},
 )
 #: The modules of the agent that the controller shares.

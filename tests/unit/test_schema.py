@@ -13,6 +13,7 @@ from fleetflash.agent.schema import (
     BoardFacts,
     BoardTransaction,
     Entry,
+    Evidence,
     Firmware,
     Image,
     PortFacts,
@@ -32,6 +33,8 @@ for kind in (float,):
     st.register_type_strategy(kind, st.floats(allow_nan=False, allow_infinity=False))
 st.register_type_strategy(Firmware, st.builds(Firmware, constants=st.dictionaries(st.text(), CONSTANT)))
 st.register_type_strategy(Image, st.builds(Image, constants=st.dictionaries(st.text(), CONSTANT)))
+FIELDS = st.dictionaries(st.text(), CONSTANT)
+st.register_type_strategy(Evidence, st.builds(Evidence, record=FIELDS, journal=st.lists(FIELDS, max_size=3)))
 
 TYPES = [
     kind

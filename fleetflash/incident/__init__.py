@@ -1,0 +1,1 @@
+"""What is kept of a failure: evidence without secrets, a diagnosis, and a record of who changed what and why."""
