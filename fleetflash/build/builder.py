@@ -73,7 +73,7 @@ class Builder:
         self.toolchains = ToolchainCache(cache / "toolchains")
         self.sources = Sources.below(cache)
         self.preparations = Preparations(cache / "configurations", self.sources)
-        self.builds = Builds(cache / "builds")
+        self.builds = Builds(cache / "builds", Build)
 
     def prospect(self, board_type: BoardType) -> Prospect:
         """Say what ``ensure`` would do. Fetches the source if need be, but no toolchain, and compiles nothing."""
