@@ -38,7 +38,9 @@ def explain(kconfiglib: Any, configuration: Any, name: str) -> str:
     elif symbol.choice is not None and symbol.choice.selection is not symbol:
         selection = symbol.choice.selection
         phrases.append(f"the choice is {selection.name if selection else 'empty'}")
-    elif symbol.choice is None and symbol.type in (kconfiglib.INT, kconfiglib.HEX, kconfiglib.STRING):
+    elif symbol.choice is not None:
+        phrases.append("it is the choice; ask for another one instead")
+    elif symbol.type in (kconfiglib.INT, kconfiglib.HEX, kconfiglib.STRING):
         allowed = [
             f" from {low.str_value} to {high.str_value}"
             for low, high, condition in symbol.ranges
@@ -50,7 +52,7 @@ def explain(kconfiglib: Any, configuration: Any, name: str) -> str:
             part for part in kconfiglib.split_expr(symbol.rev_dep, kconfiglib.OR) if kconfiglib.expr_value(part)
         ]
         phrases.append(f"selected by {' and '.join(map(kconfiglib.expr_str, selecting))}")
-    elif symbol.choice is None:
+    else:
         phrases.append("takes y or n")
     return "; ".join(phrases)
 

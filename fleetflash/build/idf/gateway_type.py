@@ -43,9 +43,9 @@ class GatewayType(BaseModel):
 
     ``firmware``: the artifact's name, which gateways are pinned to. ``repository``, ``ref``, ``overlay``: as for a
     board type. ``project``: the directory of ESP-IDF's project in the repository. ``target``: the chip. ``esp_idf``:
-    its name in ``esp_idf``. ``settings``: what becomes ``sdkconfig.defaults``; ``site_settings``: what ``site`` has differently.
-    ``template``: the file in ``templates/`` that makes lines of them. ``secret_files``: path in the project → source,
-    such as a key that images are signed with. ``web``: whether Node.js is needed. ``tests``: the gate, or ``None``.
+    its name in ``esp_idf``. ``settings``: what becomes ``sdkconfig.defaults``; ``site_settings``: what is different at
+    ``site``. ``template``: the file in ``templates/`` that makes lines of them. ``secret_files``: path in the project →
+    source, such as a key that images are signed with. ``web``: whether Node.js is needed. ``tests``: the gate, if any.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")

@@ -11,7 +11,7 @@ from fleetflash.build.git import build_environment
 from fleetflash.build.idf.environment import Idf
 from fleetflash.secret import Secret, redact
 
-_TELLING = re.compile(r"\berror\b|undefined reference|overflowed|will not fit|not found|too small", re.IGNORECASE)
+_TELLING = re.compile(r"error\b|undefined reference|overflowed|will not fit|not found|too small", re.IGNORECASE)
 _SHOWN = 300
 
 
@@ -32,10 +32,9 @@ class IdfPy:
 
     def run(self, *command: str) -> str:
         """Run a program and return what it said, without secrets; raises ``CompileError`` with the error it told of."""
-        shown = " ".join(command)
         said: list[str] = []
         with open(self.log, "a", encoding="utf-8") as log:
-            log.write(f"$ {shown}\n")
+            log.write(f"$ {' '.join(command)}\n")
             log.flush()
             try:
                 process = subprocess.Popen(
@@ -57,7 +56,7 @@ class IdfPy:
                     log.write(clean)
                     said.append(clean)
         if process.returncode:
-            raise CompileError(f"{shown} failed: {_telling(said)}; all of it: {self.log}")
+            raise CompileError(f"{_shown(command)} failed: {_telling(said)}; all of it: {self.log}")
         return "".join(said)
 
     def environment(self) -> dict[str, str]:
@@ -78,9 +77,20 @@ class IdfPy:
         return build_environment(variables)
 
 
+def _shown(command: Sequence[str]) -> str:
+    """Return a command without CMake's variables, which are long and the same each time."""
+    return " ".join(word for word, before in zip(command, ("", *command), strict=False) if "-D" not in (word, before))
+
+
 def _telling(said: Sequence[str]) -> str:
-    """Return the first line that tells of an error and the last line of all, or the last three."""
-    lines = [line.strip() for line in said if line.strip()]
-    errors = [line for line in lines if _TELLING.search(line)]
+    """Return the first line that tells of an error and the last line of all, or the last three.
+
+    What is indented is code that is shown, of a traceback for example.
+    """
+    lines = [line.rstrip() for line in said if line.strip()]
+    errors = [line for line in lines if _TELLING.search(line) and not line[0].isspace()]
     chosen = dict.fromkeys([*errors[:1], *lines[-1:]] if errors else lines[-3:])
-    return " | ".join("".join(c if c.isprintable() else " " for c in line)[:_SHOWN] for line in chosen) or "no output"
+    return (
+        " | ".join("".join(c if c.isprintable() else " " for c in line).strip()[:_SHOWN] for line in chosen)
+        or "no output"
+    )

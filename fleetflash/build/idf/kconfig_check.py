@@ -46,12 +46,13 @@ def main() -> int:
         symbol = configuration.syms.get(name)
         exists = symbol is not None and bool(symbol.nodes)
         became = written(kconfiglib, symbol) if exists else None
-        if became is not None and is_same(kconfiglib, symbol, wanted):
+        wrong = wrong_type(kconfiglib, symbol, wanted) if exists else ""
+        if became is not None and not wrong and is_same(kconfiglib, symbol, wanted, became):
             continue
         reason = explain(kconfiglib, configuration, name)
         if not exists and name in renamed:
             reason = f"it is now called {renamed[name]}"
-        elif exists and (wrong := wrong_type(kconfiglib, symbol, wanted)):
+        elif wrong:
             reason = f"{wrong}; {reason}"
         found[name] = {"became": became, "reason": reason}
     json.dump(found, answer)
@@ -100,33 +101,36 @@ def read_renamed(kconfig: str) -> dict[str, str]:
     return found
 
 
-def written(kconfiglib: Any, symbol: Any) -> str:
-    """Return a symbol's value as a configuration writes it."""
+def written(kconfiglib: Any, symbol: Any) -> str | None:
+    """Return a symbol's value as a configuration writes it; ``None`` when it does not, except for a no."""
     value = str(symbol.str_value)
+    if symbol.type == kconfiglib.BOOL:
+        return value
+    if not symbol.config_string:
+        return None
     if symbol.type != kconfiglib.STRING:
         return value
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def is_same(kconfiglib: Any, symbol: Any, wanted: str) -> bool:
-    became = written(kconfiglib, symbol)
+def is_same(kconfiglib: Any, symbol: Any, wanted: str, became: str) -> bool:
     if symbol.type in (kconfiglib.INT, kconfiglib.HEX):
         base = 10 if symbol.type == kconfiglib.INT else 16
-        try:
-            return int(wanted, base) == int(became, base)
-        except ValueError:
-            return False
+        return int(wanted, base) == int(became, base)
     return became == wanted
 
 
 def wrong_type(kconfiglib: Any, symbol: Any, wanted: str) -> str:
-    """Say that a value is of another type than its symbol; empty when it is not."""
+    """Say that a value is of another type than its symbol; empty when it is not.
+
+    Kconfig would take 500 for a hexadecimal symbol, and mean 0x500.
+    """
     if symbol.type == kconfiglib.STRING:
         return "" if wanted.startswith('"') else "a text is wanted, in quotes"
     if symbol.type == kconfiglib.INT:
         return "" if re.fullmatch(r"-?\d+", wanted) else "a decimal number is wanted"
     if symbol.type == kconfiglib.HEX:
-        return "" if re.fullmatch(r"(0[xX])?[0-9a-fA-F]+", wanted) else "a hexadecimal number is wanted"
+        return "" if re.fullmatch(r"0[xX][0-9a-fA-F]+", wanted) else "a hexadecimal number is wanted, as text with 0x"
     return "" if wanted in ("y", "n") else "True or False is wanted"
 
 

@@ -9,9 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-import images
-
 IDF_PATH = Path(os.environ["IDF_PATH"])
 VERSION = (IDF_PATH / "version.txt").read_text().strip()
 TARGETS = ("esp32", "esp32s3", "esp32c3")
@@ -98,6 +95,9 @@ class Project:
         for source in sorted((self.path / "main").glob("*.c")):
             print(f"Building C object {source.name}", flush=True)
             run(["gcc", "-fsyntax-only", "-Wall", "-Werror", f"-I{self.output / 'config'}", str(source)])
+        # Loaded only here, since esptool takes its time.
+        import images
+
         images.build(self)
 
     def size(self) -> None:

@@ -4,12 +4,12 @@ import hashlib
 import json
 import random
 import struct
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from esp_idf_defs import PartitionTable
+from esptool.cmds import elf2image
 
 #: target → (ELF machine, flash-mapped data, flash-mapped code, RAM for code, bootloader's offset in flash)
 CHIPS = {
@@ -47,7 +47,7 @@ def build(project: Any) -> None:
                                                in sections.items()))  # fmt: skip
     settings = flash_settings(configuration)
     application = elf.with_suffix(".bin")
-    image(elf, application, target, settings, "--elf-sha256-offset", hex(ELF_SHA256_OFFSET))
+    image(elf, application, target, settings, elf_sha256_offset=ELF_SHA256_OFFSET)
     bootloader = output / "bootloader/bootloader.elf"
     bootloader.parent.mkdir(exist_ok=True)
     write_elf(bootloader, machine, ram, {".iram.text": (ram, ALLOC | EXECUTABLE, filler(idf_version, 0x2000))})
@@ -108,12 +108,8 @@ def flash_settings(configuration: dict[str, Any]) -> dict[str, str]:
     return {f"flash_{name}": str(configuration[f"ESPTOOLPY_FLASH{name.upper()}"]) for name in ("mode", "size", "freq")}
 
 
-def image(elf: Path, output: Path, target: str, settings: dict[str, str], *more: str) -> None:
-    command = [sys.executable, "-m", "esptool", "--chip", target, "elf2image", "-o", str(output), *more]
-    for name, value in settings.items():
-        command += [f"--{name.replace('_', '-')}", value]
-    if subprocess.run([*command, str(elf)]).returncode:
-        sys.exit("ninja: build stopped: esptool failed")
+def image(elf: Path, output: Path, target: str, settings: dict[str, str], **more: int) -> None:
+    elf2image(str(elf), target, str(output), append_digest=True, **settings, **more)
 
 
 def write_elf(path: Path, machine: int, entry: int, sections: dict[str, tuple[int, int, bytes]]) -> None:
@@ -137,7 +133,9 @@ def write_elf(path: Path, machine: int, entry: int, sections: dict[str, tuple[in
 
 
 def source_of(path: Path) -> str:
-    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted((path / "main").iterdir())]
+    digests = [
+        hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted((path / "main").rglob("*")) if file.is_file()
+    ]
     return "".join(digests)
 
 
