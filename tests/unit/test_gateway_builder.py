@@ -8,6 +8,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -279,6 +280,19 @@ def test_a_compile_error_is_told_in_one_line(project: GatewayProject) -> None:
     assert "\n" not in str(e.value) and registered(project) == 0
 
 
+def test_a_compiler_that_tells_the_secret_in_its_error_is_not_repeated(
+    project: GatewayProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_WIFI", CANARY)
+    project.source.replace("main/app_main.c", "#if", "_Static_assert(0, CONFIG_TINYBMS_WIFI_STA_PASSWORD);\n#if")
+    settings = {"station": {"password": {"env": "GATEWAY_WIFI"}}}
+    with pytest.raises(CompileError, match=r"static assertion failed: .<secret TINYBMS_WIFI_STA_PASSWORD>.") as error:
+        project.builder.ensure(project.gateway(ref=project.source.commit(), settings=settings))
+    [log] = (project.directory / "cache/logs").glob("lyon-*.log")
+    assert "static assertion failed" in log.read_text()
+    assert "c4nary" not in str(error.value) + log.read_text()
+
+
 def test_a_source_that_is_no_project_is_told(project: GatewayProject) -> None:
     with pytest.raises(SourceError, match=r"has no CMakeLists\.txt in 'main/x'; correct project"):
         project.builder.prospect(project.gateway(project="main/x"))
@@ -297,6 +311,35 @@ def test_a_secret_file_never_replaces_one_of_the_source(project: GatewayProject)
     key.chmod(0o600)
     with pytest.raises(ConfigurationError, match=r"secret file web/index\.html: the source has a file there"):
         project.builder.prospect(project.gateway(secret_files={"web/index.html": {"file": str(key)}}))
+
+
+def test_a_secret_file_is_there_for_the_build_and_its_owner_alone(project: GatewayProject) -> None:
+    key = project.directory / "key"
+    key.write_text(KEY)
+    key.chmod(0o600)
+    change_build(project, "    print(oct((project.path / 'main/keys/ota.pem').stat().st_mode))")
+    outcome = project.builder.ensure(project.gateway(secret_files={"main/keys/ota.pem": {"file": str(key)}}))
+    log = project.builder.builds.path(outcome.build.id) / "build.log"
+    assert "0o100600\n" in log.read_text() and outcome.artifact.version == "v1.0.0"
+
+
+def test_two_builders_at_once_build_once(project: GatewayProject) -> None:
+    builders = [project.new_builder("cache") for _ in range(2)]
+    gateway = project.gateway()
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(lambda builder: builder.ensure(gateway), builders))
+    assert sorted(outcome.built for outcome in outcomes) == [False, True]
+    assert outcomes[0].artifact.id == outcomes[1].artifact.id and registered(project) == 1
+
+
+def test_versions_that_can_not_be_relied_on_are_refused(project: GatewayProject) -> None:
+    (project.source.path / "version.txt").write_text("v9.9.9-dirty\n")
+    with pytest.raises(OutputError, match=r"the application says version 'v9\.9\.9-dirty'"):
+        project.builder.ensure(project.gateway(ref=project.source.commit()))
+    images = project.sdk.path / "tools/images.py"
+    images.write_text(images.read_text().replace("project.name, idf_version)", "project.name, 'v5.0')"))
+    with pytest.raises(OutputError, match=r"was built with ESP-IDF 'v5\.0', expected 'v5\.3\.1'"):
+        project.builder.ensure(project.gateway())
 
 
 def change_build(project: GatewayProject, script: str) -> None:

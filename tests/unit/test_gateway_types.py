@@ -1,5 +1,6 @@
 """Gateway types in group data: typed, and what can't be is refused by its field, without showing what may be secret."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -101,3 +102,13 @@ def test_a_password_in_the_wrong_place_is_refused_without_being_shown(settings: 
 def test_an_esp_idf_that_can_not_be_is_refused(changed: dict[str, str], reason: str) -> None:
     with pytest.raises(BoardTypeError, match=reason):
         read_esp_idf({"5.3": ESP_IDF["5.3"] | changed})
+
+
+def test_the_example_in_group_data_is_one() -> None:
+    text = (Path(__file__).parents[2] / "group_data/builders.py").read_text()
+    _, _, example = text.partition("# Gateways, built with ESP-IDF")
+    lines = [line.removeprefix("#").removeprefix(" ") for line in example.splitlines()[1:]]
+    data: dict[str, Any] = {}
+    exec("\n".join(lines), data)
+    found = read_gateway_types(data["gateway_types"], read_esp_idf(data["esp_idf"]))
+    assert found["lyon"].site == "lyon" and found["lyon"].settings.can.tx_gpio == 7
