@@ -7,6 +7,7 @@ configuration) and ``build.log``. A build appears by one rename, complete and on
 import hashlib
 import json
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Generic, Literal, TypeVar
@@ -43,7 +44,7 @@ class BuildKey(BaseModel):
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
 
-class Described(BaseModel):
+class Described(BaseModel, ABC):
     """What is known of any build. ``files``: name → sha256."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -52,9 +53,9 @@ class Described(BaseModel):
     files: dict[str, Sha256]
 
     @property
+    @abstractmethod
     def id(self) -> str:
         """The id of its key."""
-        raise NotImplementedError
 
 
 class Build(Described):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleetflash.build.errors import SourceError, ToolchainError
-from fleetflash.build.git import git
+from fleetflash.build.git import build_environment, git
 from fleetflash.build.idf.esp_idf import EspIdf
 from fleetflash.build.toolchain import identity
 
@@ -108,7 +108,8 @@ def _said(variables: Mapping[str, str], *command: str, next_step: str) -> str:
     try:
         answer = subprocess.run(
             [program, *command[1:]],
-            env=dict(variables),
+            # As in the build, so that git describes ESP-IDF in the same words.
+            env=build_environment(variables),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
