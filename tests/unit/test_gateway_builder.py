@@ -53,7 +53,7 @@ def secret_fields(directory: Path) -> dict[str, Any]:
 
 @contextmanager
 def command_lines() -> Iterator[set[bytes]]:
-    """Collect the arguments of every process of this computer, as ``ps`` shows them."""
+    """Collect the arguments of every process, as ``ps`` shows them, and the environment of those of the build."""
     seen: set[bytes] = set()
     over = threading.Event()
 
@@ -61,7 +61,9 @@ def command_lines() -> Iterator[set[bytes]]:
         while not over.is_set():
             for path in Path("/proc").glob("[0-9]*/cmdline"):
                 try:
-                    seen.add(path.read_bytes())
+                    seen.add(line := path.read_bytes())
+                    if b"idf.py" in line or b"kconfgen" in line:
+                        seen.add(path.with_name("environ").read_bytes())
                 except OSError:
                     continue
             over.wait(0.02)
@@ -132,6 +134,8 @@ def test_all_that_a_release_needs_is_kept(built: Built) -> None:
     flashed = {file.name for file in built.outcome.artifact.files}
     assert kept == flashed | described | {"test-pgn_conversion-test.log"}
     assert "Total image size: " in (built.directory / "size.txt").read_text()
+    size = built.outcome.artifact.file("tinybms-web-gateway.bin").size
+    assert f"lyon: the application takes {size} of 1048576 bytes (9%) of its partition" in built.told
     assert "1 Tests 0 Failures" in (built.directory / "test-pgn_conversion-test.log").read_text()
     configuration = (built.directory / "sdkconfig").read_text()
     assert "CONFIG_TINYBMS_CAN_VICTRON_TX_GPIO=17\n" in configuration
@@ -171,6 +175,7 @@ def test_secrets_are_in_the_image_and_nowhere_else(built: Built) -> None:
 
 def test_secrets_are_in_no_arguments_no_reports_and_no_facts(built: Built) -> None:
     assert any(b"kconfgen" in line for line in built.seen) and any(b"idf.py" in line for line in built.seen)
+    assert any(b"IDF_TARGET=esp32" in line for line in built.seen)
     assert [line for line in built.seen if b"c4nary" in line] == []
     said = [*built.told, repr(built.outcome), repr(built.gateway()), built.outcome.artifact.model_dump_json()]
     said += [repr(built.project.builder.prospect(built.gateway()))]

@@ -138,6 +138,8 @@ class GatewayBuilder:
         check_same(prepared, without_secrets(read(there.files.sdkconfig), idf_py.secrets))
         output = read_output(idf_py.project / "build", gateway.chip, prepared.inputs.idf.version)
         size = idf_py.run("idf.py", *there.files.options(), "size")
+        full = f"{output.app_bytes} of {output.app_room} bytes ({output.app_bytes / output.app_room:.0%})"
+        self.report(f"{gateway.name}: the application takes {full} of its partition")
         contents = {
             **output.files,
             SDKCONFIG: prepared.configuration.encode(),
