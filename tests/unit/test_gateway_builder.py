@@ -25,6 +25,8 @@ from fleetflash.build.errors import (
 from fleetflash.build.idf.builder import Outcome
 from fleetflash.cli import main
 from fleetflash.firmware.errors import SymbolsMissingError
+from fleetflash.lab.esp_format import AppDescription, read_image
+from fleetflash.lab.esp_image import app_lines
 from tests.gateway_project import GatewayProject
 
 CANARY = 'c4nary "wifi\\pass'
@@ -246,6 +248,16 @@ def test_artifacts_go_where_esptool_takes_them(built: Built) -> None:
     path = built.directory / "tinybms-web-gateway.bin"
     image = esptool.bin_image.LoadFirmwareImage("esp32", str(path))
     assert image.checksum == image.calculate_checksum() and image.stored_digest == image.calc_digest
+
+
+def test_the_simulated_gateway_runs_what_was_built(built: Built) -> None:
+    files = {file.offset: built.directory / file.name for file in built.outcome.artifact.files}
+    application = read_image(files[0x10000].read_bytes(), 0x10000)
+    printed = [f"{milliseconds} {text}" for milliseconds, text in app_lines(application)]
+    assert printed == (built.source.path / "main/boot.txt").read_text().splitlines()
+    description = AppDescription.of(application)
+    assert description is not None and (description.version, description.project) == ("v1.1.0", "tinybms-web-gateway")
+    assert read_image(files[0x1000].read_bytes(), 0x1000).chip_id == application.chip_id == 0
 
 
 @pytest.fixture
