@@ -19,6 +19,9 @@ PACKAGES := python3-venv:/usr/share/doc/python3.11-venv systemd-container:/usr/b
     git:/usr/bin/git binutils-avr:/usr/bin/avr-objcopy
 MISSING := $(foreach entry,$(PACKAGES),$(if $(wildcard $(word 2,$(subst :, ,$(entry)))),,$(word 1,$(subst :, ,$(entry)))))
 
+# Apart from the virtualenv, as in ESP-IDF: it brings a package of its own that is called kconfiglib, too.
+ESP_IDF_KCONFIG := esp-idf-kconfig>=2.5,<3
+
 .PHONY: help demo test test-full mutants lint unit lab system clean
 
 help:
@@ -50,6 +53,7 @@ $(VENV)/.ready: pyproject.toml | system
 	@echo "Installing into $(VENV): fleetflash, its Python packages and the tools of its tests"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/esp-idf '$(ESP_IDF_KCONFIG)'
 	@touch $@
 
 system:

@@ -1,4 +1,4 @@
-"""Build the firmware of every board type, each only if nobody has done so before.
+"""Build the firmware of every board and gateway type, each only if nobody has done so before.
 
     pyinfra inventory/builders.py deploys/build.py
 

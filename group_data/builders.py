@@ -35,3 +35,33 @@ board_types = {
         "flash_offset": 0x2000,
     },
 }
+
+# Gateways, built with ESP-IDF (docs/gateway-builds.md). It is checked, never installed by us.
+# esp_idf = {"5.3": {"version": "v5.3.1", "path": "/opt/esp/idf-v5.3.1", "tools_path": "/opt/esp/tools"}}
+#
+# _GATEWAY = {
+#     "repository": "ssh://git@git.example.org/tinybms-web-gateway.git",
+#     "ref": "v1.0.0",
+#     "target": "esp32",
+#     "esp_idf": "5.3",
+#     "settings": {
+#         "can": {"tx_gpio": 7, "rx_gpio": 6, "keepalive_interval_ms": 1000, "keepalive_timeout_ms": 10000},
+#         "metadata": {"manufacturer": "Enepaq", "battery_name": "LiFePO4", "battery_family": "TinyBMS"},
+#         "station": {"hostname": "tinybms-gateway", "max_retry": 5},
+#         "access_point": {"ssid": "TinyBMS-Gateway", "password": {"command": ["pass", "show", "tinybms/ap"]}},
+#         "flasher": {"mode": "dio", "frequency": "80m", "size": "4MB"},
+#     },
+#     "tests": {"command": ["idf.py", "test"], "reports": "build/*/test.log"},
+# }
+#
+# gateway_types = {
+#     "lyon": {
+#         **_GATEWAY,
+#         "firmware": "tinybms-gateway-lyon",
+#         "site": "lyon",
+#         "site_settings": {
+#             "station": {"ssid": "plant-2", "password": {"file": "~/.config/fleetflash/lyon-wifi"}},
+#             "kconfig": {"TINYBMS_WIFI_AP_CHANNEL": 6},
+#         },
+#     },
+# }

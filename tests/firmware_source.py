@@ -14,13 +14,13 @@ _IDENTITY = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"} | {
 
 
 class FirmwareSource:
-    """The repository at ``path``; its first commit is tagged ``v0.1.0``."""
+    """The repository at ``path``, made of a tree; its first commit is tagged ``v0.1.0``, or as ``tag`` says."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tree: Path = TREE, tag: str = "v0.1.0") -> None:
         self.path = path
-        shutil.copytree(TREE, path)
+        shutil.copytree(tree, path)
         self.git("init", "--quiet", "--initial-branch=main")
-        self.commit("v0.1.0")
+        self.commit(tag)
 
     def git(self, *arguments: str) -> str:
         command = ["git", "-C", str(self.path), *arguments]

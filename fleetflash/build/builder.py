@@ -74,7 +74,7 @@ class Builder:
         self.toolchains = ToolchainCache(cache / "toolchains")
         self.sources = Sources.below(cache)
         self.preparations = Preparations(cache / "configurations", self.sources)
-        self.builds = Builds(cache / "builds")
+        self.builds = Builds(cache / "builds", Build)
 
     def prospect(self, board_type: BoardType) -> Prospect:
         """Say what ``ensure`` would do. Fetches the source if need be, but no toolchain, and compiles nothing."""
@@ -105,7 +105,7 @@ class Builder:
         with self._named(board_type):
             prepared = self._prepare(board_type)
             with TemporaryDirectory(prefix="fleetflash-rebuild-") as directory:
-                aside = Builds(Path(directory))
+                aside = Builds(Path(directory), Build)
                 toolchain = self.pinned[board_type.toolchain]
                 with held(self.builds.lock(prepared.key.id)), self.toolchains.use(toolchain, self.report) as tools:
                     build = self._make(prepared, tools, aside)
@@ -126,7 +126,7 @@ class Builder:
             with self.toolchains.use(self.pinned[prepared.board_type.toolchain], self.report) as tools:
                 return self._make(prepared, tools, self.builds), True
 
-    def _make(self, prepared: Prepared, tools: Tools, builds: Builds) -> Build:
+    def _make(self, prepared: Prepared, tools: Tools, builds: Builds[Build]) -> Build:
         board_type, started = prepared.board_type, time.monotonic()
         self.report(f"{board_type.name}: building {prepared.version}")
         log = self.cache / "logs" / f"{board_type.name}-{prepared.key.id[:12]}.log"
@@ -155,7 +155,7 @@ class Builder:
         log.unlink(missing_ok=True)
         return build
 
-    def _describe(self, prepared: Prepared, build: Build, builds: Builds) -> tuple[Artifact, dict[str, bytes]]:
+    def _describe(self, prepared: Prepared, build: Build, builds: Builds[Build]) -> tuple[Artifact, dict[str, bytes]]:
         """Return the artifact that a build makes of a board type, and its files, checked: the key knows no chip."""
         board_type, directory = prepared.board_type, builds.path(build.key.id)
         image = output.load_output(directory, board_type.image, board_type.flash_offset)

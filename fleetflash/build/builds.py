@@ -7,9 +7,10 @@ configuration) and ``build.log``. A build appears by one rename, complete and on
 import hashlib
 import json
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -43,26 +44,43 @@ class BuildKey(BaseModel):
         return hashlib.sha256(json.dumps(self.model_dump(), sort_keys=True).encode()).hexdigest()
 
 
-class Build(BaseModel):
-    """One build. ``address``: what its ELF file is linked to. ``files``: name → sha256. ``seconds``: what it took."""
+class Described(BaseModel, ABC):
+    """What is known of any build. ``files``: name → sha256."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 
     schema_version: Literal[1] = 1
+    files: dict[str, Sha256]
+
+    @property
+    @abstractmethod
+    def id(self) -> str:
+        """The id of its key."""
+
+
+class Build(Described):
+    """One build. ``address``: what its ELF file is linked to. ``seconds``: what it took."""
+
     key: BuildKey
     repository: str
     toolchain: str
     address: Annotated[int, Field(ge=0)]
-    files: dict[str, Sha256]
     seconds: float
     created: AwareDatetime
 
+    @property
+    def id(self) -> str:
+        return self.key.id
 
-class Builds:
-    """Builds below a directory, which need not exist."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+AnyBuild = TypeVar("AnyBuild", bound=Described)
+
+
+class Builds(Generic[AnyBuild]):
+    """Builds of one kind below a directory, which need not exist."""
+
+    def __init__(self, directory: Path, kind: type[AnyBuild]) -> None:
+        self.directory, self.kind = directory, kind
 
     def path(self, key: str) -> Path:
         return self.directory / key
@@ -72,19 +90,19 @@ class Builds:
         self.directory.mkdir(parents=True, exist_ok=True)
         return self.directory / f".{key}.lock"
 
-    def find(self, key: str) -> Build | None:
+    def find(self, key: str) -> AnyBuild | None:
         """Return the build of a key; ``None`` when there is none, or when it is damaged and must be made again."""
         path = self.path(key)
         try:
-            build = Build.model_validate_json((path / DESCRIPTION).read_bytes())
+            build = self.kind.model_validate_json((path / DESCRIPTION).read_bytes())
             sound = all(_sha256(path / name) == expected for name, expected in build.files.items())
         except (OSError, ValidationError):
             return None
-        return build if sound and build.key.id == key else None
+        return build if sound and build.id == key else None
 
-    def publish(self, build: Build, contents: Mapping[str, bytes]) -> None:
+    def publish(self, build: AnyBuild, contents: Mapping[str, bytes]) -> None:
         """Store a build; the caller holds its lock. Raises ``OSError`` when the disk does not take it."""
-        final = self.path(build.key.id)
+        final = self.path(build.id)
         temporary, former = self.directory / f".{final.name}.adding", self.directory / f".{final.name}.damaged"
         for stale in (temporary, former):
             shutil.rmtree(stale, ignore_errors=True)

@@ -39,3 +39,7 @@ class OutputError(BuildError):
 
 class BoardTypeError(BuildError):
     """The description of a board type or a toolchain can't be. The line names the field."""
+
+
+class HostTestError(BuildError):
+    """The project's own tests failed on the builder."""

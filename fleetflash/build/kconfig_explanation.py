@@ -38,13 +38,22 @@ def explain(kconfiglib: Any, configuration: Any, name: str) -> str:
     elif symbol.choice is not None and symbol.choice.selection is not symbol:
         selection = symbol.choice.selection
         phrases.append(f"the choice is {selection.name if selection else 'empty'}")
-    elif symbol.choice is None and symbol.type not in (kconfiglib.BOOL, kconfiglib.TRISTATE):
+    elif symbol.choice is not None:
+        phrases.append("it is the choice; ask for another one instead")
+    elif symbol.type in (kconfiglib.INT, kconfiglib.HEX, kconfiglib.STRING):
         allowed = [
             f" from {low.str_value} to {high.str_value}"
             for low, high, condition in symbol.ranges
             if kconfiglib.expr_value(condition)
         ]
         phrases.append(f"takes {kconfiglib.TYPE_TO_STR[symbol.type]}{''.join(allowed[:1])}")
+    elif kconfiglib.expr_value(symbol.rev_dep):
+        selecting = [
+            part for part in kconfiglib.split_expr(symbol.rev_dep, kconfiglib.OR) if kconfiglib.expr_value(part)
+        ]
+        phrases.append(f"selected by {' and '.join(map(kconfiglib.expr_str, selecting))}")
+    else:
+        phrases.append("takes y or n")
     return "; ".join(phrases)
 
 

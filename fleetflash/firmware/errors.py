@@ -70,3 +70,7 @@ class ArtifactConflictError(StoreError):
 
 class CorruptArtifactError(StoreError):
     """What the store holds is not what was put there."""
+
+
+class SymbolsMissingError(StoreError):
+    """No ELF file is there that belongs to an application."""

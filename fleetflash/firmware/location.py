@@ -6,6 +6,8 @@ from pathlib import Path
 ENVIRONMENT = "FLEETFLASH_STORE"
 #: A project may keep its artifacts beside its inventory.
 PROJECT = Path("artifacts")
+#: What lies in a store beside its artifacts: ELF files to decode panics with.
+SYMBOLS = "symbols"
 
 
 def default_store() -> Path:

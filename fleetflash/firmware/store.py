@@ -36,7 +36,7 @@ from fleetflash.firmware.errors import (
     StoreError,
 )
 from fleetflash.firmware.klipper_dictionary import find_dictionaries
-from fleetflash.firmware.location import ENVIRONMENT, default_store
+from fleetflash.firmware.location import ENVIRONMENT, SYMBOLS, default_store
 from fleetflash.firmware.registration import describe_image
 from fleetflash.firmware.versions import check_pin, pinned_id
 
@@ -221,7 +221,7 @@ class Store:
                 elif entry.startswith(_UNFINISHED):
                     if _age(self.directory / entry) > _UNFINISHED_SECONDS:
                         problems.append(Problem(entry, "left by an add that died; remove it"))
-                elif entry not in (_LOCK, BACKUPS):
+                elif entry not in (_LOCK, BACKUPS, SYMBOLS):
                     problems.append(Problem(entry, "does not belong in the store; remove it"))
         return problems
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from fleetflash import __version__
 from fleetflash.agent.schema import Evidence, to_json
-from fleetflash.build.builds import LOG, Builds
+from fleetflash.build.builds import LOG, Build, Builds
 from fleetflash.incident.diagnosis import diagnose
 from fleetflash.incident.incident import COLLECTED, Incident, incident_id
 from fleetflash.incident.redaction import Redactor
@@ -43,7 +43,7 @@ class Occasion:
 
 
 def make(
-    occasion: Occasion, plan: HostPlan | None, evidence: Evidence | None, builds: Builds, redactor: Redactor
+    occasion: Occasion, plan: HostPlan | None, evidence: Evidence | None, builds: Builds[Build], redactor: Redactor
 ) -> tuple[Incident, dict[str, str]]:
     """Return the incident and its files (path → text), without secrets.
 
@@ -122,7 +122,7 @@ def _logs(evidence: Evidence | None) -> dict[str, str]:
     return files
 
 
-def _build_logs(plan: HostPlan | None, builds: Builds) -> dict[str, str]:
+def _build_logs(plan: HostPlan | None, builds: Builds[Build]) -> dict[str, str]:
     """Return the logs of images that were built on this computer."""
     files = {}
     for board in plan.boards if plan else ():

@@ -10,7 +10,7 @@ from pyinfra.api import FunctionCommand, operation
 
 from fleetflash.agent.schema import Evidence, EvidenceRequest
 from fleetflash.boards import BoardDataError, KlipperHost, read_host
-from fleetflash.build.builds import Builds
+from fleetflash.build.builds import Build, Builds
 from fleetflash.build.location import cache_directory
 from fleetflash.facts.decision import controller, decide, transport
 from fleetflash.facts.evidence import evidence
@@ -115,5 +115,5 @@ def _why(target: Any) -> str:
     return str(target.data.get("reason") or "the pinned firmware was wanted")
 
 
-def _builds(target: Any) -> Builds:
-    return Builds(cache_directory(target.data.get("build_cache", "")) / "builds")
+def _builds(target: Any) -> Builds[Build]:
+    return Builds(cache_directory(target.data.get("build_cache", "")) / "builds", Build)

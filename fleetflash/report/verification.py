@@ -53,7 +53,8 @@ class VerificationReport:
         if not built:
             return []
         try:
-            toolchains, types = read_types_file(self.types)
+            described = read_types_file(self.types)
+            toolchains, types = described.toolchains, described.boards
         except BuildError as error:
             return [Check("-", "-", NAME, "board types", "none", Result.FAILED, str(error))]
         builder = Builder(default_cache(), Store(), Path.cwd(), toolchains, _report)

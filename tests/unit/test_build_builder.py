@@ -505,7 +505,7 @@ def test_command_says_what_would_be_built_and_what_was(
     code, out, told = run("arduino")
     assert code == 0 and out.rstrip().endswith("  built") and "arduino: building v0.1.0-0-g" in told
     assert run("--collect", "1")[1].rstrip().endswith("  there")
-    assert run("uno") == (2, "", "fleetflash build: no board type 'uno', there is arduino\n")
+    assert run("uno") == (2, "", "fleetflash build: no board or gateway type 'uno', there is arduino\n")
     described.write_text(described.read_text().replace("'MACH_atmega328p'", "'MACH_none'"))
     code, out, told = run()
     assert (code, out) == (1, "") and told.startswith("fleetflash build: board type arduino: Kconfig does not accept")

@@ -1,0 +1,231 @@
+"""From a gateway type to the artifact that its gateways are pinned to: prepared, built once, checked, registered."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fleetflash.build import kconfig
+from fleetflash.build.builds import LOG, Builds, sha256
+from fleetflash.build.errors import BuildError
+from fleetflash.build.idf import environment
+from fleetflash.build.idf.bench import Bench, bench
+from fleetflash.build.idf.configuration import SDKCONFIG, read, without_secrets
+from fleetflash.build.idf.environment import Idf
+from fleetflash.build.idf.esp_idf import EspIdf
+from fleetflash.build.idf.gateway_build import ELF, FORMER, MAP, SIZE, GatewayBuild
+from fleetflash.build.idf.gateway_type import GatewayType
+from fleetflash.build.idf.host_tests import run_host_tests
+from fleetflash.build.idf.output import read_output
+from fleetflash.build.idf.prepared import Preparations, Prepared, check_same
+from fleetflash.build.kconfig import Change
+from fleetflash.build.lock import held
+from fleetflash.build.source import Sources
+from fleetflash.firmware.artifact import Artifact
+from fleetflash.firmware.errors import ArtifactMissingError
+from fleetflash.firmware.esp import FLASHER_ARGS
+from fleetflash.firmware.registration import describe_image
+from fleetflash.firmware.store import Store
+from fleetflash.firmware.symbols import SymbolFiles
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What ``ensure`` would do. ``changes``: of the configuration since this type's last build."""
+
+    prepared: Prepared
+    is_built: bool
+    is_registered: bool
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``built``: whether this very call compiled. ``stale``: what a ``sdkconfig`` of the source would have changed."""
+
+    artifact: Artifact
+    build: GatewayBuild
+    built: bool
+    changes: tuple[Change, ...]
+    stale: tuple[Change, ...]
+
+
+class GatewayBuilder:
+    """Builds gateway types below a cache directory and registers what it built in an artifact store.
+
+    + root: where ``templates/`` and overlays are
+    + toolchains: name → the ESP-IDF that is pinned
+    + report: is told what takes time, one line each
+
+    Raises ``BuildError`` and ``FirmwareError`` with their subclasses, in one line that names the gateway type.
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        store: Store,
+        root: Path,
+        toolchains: Mapping[str, EspIdf],
+        report: Report = lambda text: None,
+    ) -> None:
+        self.cache, self.store, self.root, self.pinned, self.report = cache, store, root, toolchains, report
+        self.symbols = SymbolFiles.of(store)
+        self.preparations = Preparations(cache, Sources.below(cache))
+        self.builds = Builds(cache / "gateway-builds", GatewayBuild)
+        self._ready: dict[tuple[str, str, bool], Idf] = {}
+
+    def prospect(self, gateway: GatewayType) -> Prospect:
+        """Say what ``ensure`` would do: makes and checks the configuration, and compiles nothing."""
+        with self._named(gateway):
+            prepared = self._prepare(gateway)
+            build = self.builds.find(prepared.key.id)
+            is_registered = build is not None and self._is_registered(prepared, build)
+            return Prospect(prepared, build is not None, is_registered, self._changes(prepared))
+
+    def ensure(self, gateway: GatewayType) -> Outcome:
+        """Return the artifact of a gateway type, compiled only if nobody has done so before."""
+        with self._named(gateway):
+            prepared = self._prepare(gateway)
+            changes = self._changes(prepared)
+            build, built = self.builds.find(prepared.key.id), False
+            if build is None:
+                build, built = self._build_once(prepared)
+            artifact = self.store.publish(*self._describe(prepared, build))
+            self._keep_symbols(build)
+            self._remember_last(prepared)
+            return Outcome(artifact, build, built, changes, prepared.stale)
+
+    def _prepare(self, gateway: GatewayType) -> Prepared:
+        wanted = gateway.esp_idf, gateway.target, gateway.web
+        if wanted not in self._ready:
+            self._ready[wanted] = environment.check(self.pinned[gateway.esp_idf], gateway.target, node=gateway.web)
+        return self.preparations.prepare(gateway, self.root, self._ready[wanted], self.report)
+
+    def _build_once(self, prepared: Prepared) -> tuple[GatewayBuild, bool]:
+        """Return the build of a key, and whether it was made here; whoever comes second waits for the first."""
+        key, name = prepared.key.id, prepared.inputs.gateway.name
+        # The images hold the secrets, so they are their owner's alone.
+        self.builds.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with held(self.builds.lock(key), waiting=lambda: self.report(f"{name}: another builder makes {key[:12]}")):
+            build = self.builds.find(key)
+            return (build, False) if build is not None else (self._make(prepared), True)
+
+    def _make(self, prepared: Prepared) -> GatewayBuild:
+        gateway, started = prepared.inputs.gateway, time.monotonic()
+        self.report(f"{gateway.name}: building {prepared.inputs.revision.version} for {gateway.target}")
+        for change in prepared.stale:
+            self.report(
+                f"{gateway.name}: the source's sdkconfig would have overridden {change}; made anew, former kept"
+            )
+        log = self.cache / "logs" / f"{gateway.name}-{prepared.key.id[:12]}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)
+        with bench(prepared.inputs, self.preparations.sources, self.preparations.components, log) as there:
+            contents, build = self._compile(prepared, there, started)
+        contents[LOG] = log.read_bytes()
+        build = build.model_copy(update={"files": {name: sha256(content) for name, content in contents.items()}})
+        self.builds.publish(build, contents)
+        log.unlink(missing_ok=True)
+        return build
+
+    def _compile(self, prepared: Prepared, there: Bench, started: float) -> tuple[dict[str, bytes], GatewayBuild]:
+        gateway, idf_py = prepared.inputs.gateway, there.idf_py
+        idf_py.run("idf.py", *there.files.options(), "build")
+        check_same(prepared, without_secrets(read(there.files.sdkconfig), idf_py.secrets))
+        output = read_output(idf_py.project / "build", gateway.chip, prepared.inputs.idf.version)
+        size = idf_py.run("idf.py", *there.files.options(), "size")
+        full = f"{output.app_bytes} of {output.app_room} bytes ({output.app_bytes / output.app_room:.0%})"
+        self.report(f"{gateway.name}: the application takes {full} of its partition")
+        contents = {
+            **output.files,
+            SDKCONFIG: prepared.configuration.encode(),
+            SIZE: size.encode(),
+            **{layer.name: layer.text.encode() for layer in prepared.inputs.layers},
+        }
+        if prepared.former:
+            contents[FORMER] = prepared.former.encode()
+        if gateway.tests is not None:
+            self.report(f"{gateway.name}: running its host tests")
+            failed = idf_py.log.with_name(f"{idf_py.log.stem}-tests")
+            contents |= run_host_tests(gateway.tests, idf_py, failed)
+        build = GatewayBuild(
+            key=prepared.key,
+            files={},
+            repository=gateway.repository,
+            version=output.version,
+            idf_version=output.idf_version,
+            elf_sha256=output.elf_sha256,
+            app_bytes=output.app_bytes,
+            app_room=output.app_room,
+            seconds=round(time.monotonic() - started, 3),
+            created=datetime.now(UTC).replace(microsecond=0),
+        )
+        return contents, build
+
+    def _describe(self, prepared: Prepared, build: GatewayBuild) -> tuple[Artifact, dict[str, bytes]]:
+        """Return the artifact of a build, and its files; its facts, which everybody may read, hold no secret."""
+        return describe_image(
+            self.builds.path(build.id) / FLASHER_ARGS,
+            chip=prepared.inputs.gateway.target,
+            name=prepared.inputs.gateway.firmware,
+            build={
+                "build": build.id,
+                "commit": build.key.commit,
+                "overlay": build.key.overlay,
+                "configuration": build.key.configuration,
+                "toolchain": f"ESP-IDF {build.idf_version}",
+                "toolchain_id": build.key.esp_idf,
+                "target": build.key.target,
+                "site": prepared.inputs.gateway.site,
+                "app_bytes": build.app_bytes,
+                "app_room": build.app_room,
+            },
+        )
+
+    def _keep_symbols(self, build: GatewayBuild) -> None:
+        directory = self.builds.path(build.id)
+        self.symbols.publish((directory / ELF).read_bytes(), (directory / MAP).read_bytes())
+
+    def _is_registered(self, prepared: Prepared, build: GatewayBuild) -> bool:
+        artifact, _ = self._describe(prepared, build)
+        try:
+            found = self.store.get(artifact.id)
+        except ArtifactMissingError:
+            return False
+        return (found.name, found.version) == (artifact.name, artifact.version)
+
+    def _last(self, prepared: Prepared) -> Path:
+        return self.cache / "last-gateway" / prepared.inputs.gateway.name
+
+    def _remember_last(self, prepared: Prepared) -> None:
+        last = self._last(prepared)
+        last.parent.mkdir(parents=True, exist_ok=True)
+        with held(last.parent / ".lock"):
+            new = last.with_name(f".{last.name}.new")
+            new.write_text(prepared.key.id)
+            new.replace(last)
+
+    def _changes(self, prepared: Prepared) -> tuple[Change, ...]:
+        """Return what differs from this gateway type's last build; nothing when there was none."""
+        try:
+            before = (self.builds.path(self._last(prepared).read_text()) / SDKCONFIG).read_text()
+        except FileNotFoundError:
+            return ()
+        return tuple(kconfig.difference(kconfig.parse(before), kconfig.parse(prepared.configuration)))
+
+    @contextmanager
+    def _named(self, gateway: GatewayType) -> Iterator[None]:
+        try:
+            yield
+        except BuildError as error:
+            raise type(error)(f"gateway type {gateway.name}: {error}") from None
+        except OSError as error:
+            where = error.filename or self.cache
+            raise BuildError(
+                f"gateway type {gateway.name}: {where}: {error.strerror or error}; "
+                "free space there, or give another cache"
+            ) from None
