@@ -9,7 +9,7 @@ import sys
 
 from fleetflash import __version__
 
-COMMANDS = ("artifact", "board", "build", "demo", "lab", "plan", "port", "scan", "wheels")
+COMMANDS = ("accept", "artifact", "board", "build", "demo", "lab", "plan", "port", "scan", "wheels")
 
 
 def main(argv: list[str] | None = None) -> int:

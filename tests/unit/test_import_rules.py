@@ -13,11 +13,11 @@ RANKS = (
     {"cli", "deploys"},
     {"roles"},
     {"operations", "facts"},
-    {"plan", "link", "firmware", "build", "rollout", "report", "provision"},
+    {"plan", "link", "firmware", "build", "rollout", "report", "provision", "acceptance"},
     {"boards", "host_state"},
 )
 #: The modules of the agent that the controller shares.
-SHARED = tuple(f"fleetflash.agent.{name}" for name in ("schema", "wire", "port", "protocols", "tools"))
+SHARED = tuple(f"fleetflash.agent.{name}" for name in ("schema", "wire", "port", "protocols", "tools", "acceptance"))
 #: The one module of the controller that opens ports of its own computer, as the agent does those of a host.
 BENCH = "fleetflash.link.bench"
 LAB_MAY_USE = {"boards", "firmware"}
@@ -45,7 +45,8 @@ def violation(importer: str, imported: str) -> str | None:
     if target == "agent":
         allowed = (*SHARED, "fleetflash.agent.ports") if importer == BENCH else SHARED
         shared = any(imported == name or imported.startswith(f"{name}.") for name in allowed)
-        return None if shared else "the controller shares only schema, wire, port, protocols and tools with the agent"
+        names = ", ".join(name.rpartition(".")[2] for name in SHARED)
+        return None if shared else f"the controller shares only {names} with the agent"
     if target == "lab":
         return None if source == "cli" else "only the command line uses the lab"
     ranks = {name: number for number, names in enumerate(RANKS) for name in names}
