@@ -72,14 +72,19 @@ class Symbols:
 
     def decode(self, panic: Panic) -> list[str]:
         """Return one line for each address of a panic: the address, and what is known of it."""
+        found = [f"{address:#010x}" for address in addresses(panic)]
+        told = self._ask_tool(found)
+        return [f"{at}: {told.get(at) or self.function(int(at, 16)) or 'not in this ELF file'}" for at in found]
+
+    def _ask_tool(self, found: list[str]) -> dict[str, str]:
+        """Return what the toolchain says of addresses; inlined functions have those around them behind them."""
         tool = self._tool()
-        asked = PcAddressDecoder(tool, str(self._elf)) if tool is not None else None
-        lines = []
-        for address in addresses(panic):
-            told = asked.decode_address(f"{address:#010x}".encode()).strip() if asked else ""
-            text = " ".join(told.partition(": ")[2].split()) or self.function(address) or "not in this ELF file"
-            lines.append(f"{address:#010x}: {text}")
-        return lines
+        if tool is None:
+            return {}
+        told = {}
+        for at, places in PcAddressDecoder(tool, str(self._elf)).translate_addresses(" ".join(found)):
+            told[at] = ", inlined by ".join(f"{place.func} at {place.path}:{place.line}" for place in places)
+        return told
 
     def _tool(self) -> str | None:
         """Return the prefix of an ``addr2line`` for this machine, if one is installed."""
