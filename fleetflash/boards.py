@@ -55,7 +55,8 @@ class Board(BaseModel):
     ``reset=rts:0,boot=dtr:0`` when DTR and RTS do it and trying all combinations is not wanted. ``uid``: the chip's
     unique id in hexadecimal.
     ``unprotect``: lift a chip's read protection, which erases it, before writing (some flashers leave chips protected).
-    ``options``: what the programmer alone knows (``Capabilities.options``).
+    ``options``: what the programmer alone knows (``Capabilities.options``). ``contract``: the file that says what a
+    gateway's boot log must hold (docs/acceptance.md), judged for its ``equipment``, e.g. ``{"sd": "yes"}``.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -78,6 +79,8 @@ class Board(BaseModel):
     accept_no_way_back: bool = False
     unprotect: bool = False
     options: dict[str, str] = Field(default_factory=dict)
+    contract: str = ""
+    equipment: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -122,6 +125,21 @@ class Board(BaseModel):
             known = " and ".join(capabilities.options) or "none"
             raise ValueError(f"{info.data['programmer']} knows no option {unknown[0]!r}; it has {known}")
         return options
+
+    @field_validator("contract")
+    @classmethod
+    def _heard(cls, contract: str, info: ValidationInfo) -> str:
+        capabilities = PROGRAMMERS.get(info.data.get("programmer", ""))
+        if contract and capabilities and not capabilities.parts:
+            raise ValueError(f"a board of {info.data['programmer']} says nothing when it boots; leave it out")
+        return contract
+
+    @field_validator("equipment")
+    @classmethod
+    def _judged(cls, equipment: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if equipment and not info.data.get("contract"):
+            raise ValueError("there is no contract that it could be judged by; leave it out, or set contract")
+        return equipment
 
     @field_validator("entry")
     @classmethod
@@ -187,7 +205,7 @@ class KlipperHost:
 #: The groups of an inventory whose hosts have boards.
 GROUPS = ("klipper_hosts", "gateways")
 #: What group data may set for every board of a host.
-INHERITED = ("chip", "firmware", "firmware_version", "programmer", "baud", "hands_seconds", "placement")
+INHERITED = ("chip", "firmware", "firmware_version", "programmer", "baud", "hands_seconds", "placement", "contract")
 
 
 def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:

@@ -4,10 +4,11 @@ Everything that decides is here, and nothing here does I/O: a plan can be tested
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from fleetflash.agent.acceptance.contract import Contract
 from fleetflash.agent.schema import (
     HOST_CODE,
     UNFINISHED,
@@ -83,6 +84,7 @@ class BoardPlan:
     place: str = ""
     seconds: float | None = None
     code: WantedCode | None = None
+    contract: Contract | None = None
 
 
 @dataclass(frozen=True)
@@ -103,10 +105,14 @@ class HostPlan:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The artifacts that the controller has: ``resolve`` finds a pinned one or raises ``FirmwareError``."""
+    """The artifacts that the controller has: ``resolve`` finds a pinned one or raises ``FirmwareError``.
+
+    ``contracts``: board name → what its boot log must hold, or why that can't be read.
+    """
 
     artifacts: Sequence[Artifact]
     resolve: Callable[[str, object, str], Artifact]
+    contracts: Mapping[str, Contract | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -260,6 +266,10 @@ def _plan_board(
     if is_current(facts, wanted):
         assumed = "" if facts.firmware.version else f"assumed from the ledger: {facts.firmware.error}"
         return dataclasses.replace(plan, action=Action.NONE, reason=assumed)
+    contract = catalogue.contracts.get(board.name)
+    if isinstance(contract, str):
+        return refuse(contract)
+    plan = dataclasses.replace(plan, contract=contract)
     way_back, kind = find_way_back(facts, target, board, catalogue.artifacts)
     if way_back is not None and not _undoes(way_back, wanted) and _can_read_former(board, facts):
         way_back, kind = None, ""
@@ -283,6 +293,8 @@ def _plan_board(
     if reads:
         room = wanted.esp.flash_bytes if wanted.esp else target.room(board.flash_offset)
         seconds += pace.reading(room, LOCAL_ROUND_TRIP)
+    if contract is not None:
+        seconds += contract.settle
     plan = dataclasses.replace(plan, seconds=round(seconds, 1))
     if board.entry == "button" and not desired.attended:
         return dataclasses.replace(
@@ -628,6 +640,8 @@ def _board_transaction(plan: BoardPlan, by_path: str) -> BoardTransaction:
         by_path=by_path,
         read_back=plan.way_back_kind == "read-back",
         options=dict(board.options),
+        contract=plan.contract,
+        equipment=dict(board.equipment),
     )
 
 

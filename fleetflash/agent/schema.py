@@ -8,6 +8,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, Union, get_type_hints
 
+from fleetflash.agent.acceptance.contract import Contract
+
 T = TypeVar("T")
 
 #: Everything that fleetflash keeps on a host lies here, root-owned.
@@ -283,7 +285,8 @@ class BoardTransaction:
     board has not been met before. ``read_back``: no known-good image is at hand, so what the board runs is read before
     the first erase and is its way back. ``tool``: its programmer is a program, which the controller runs where it has
     the placement. ``way_back`` is ``None`` only then, or when the user accepted that there is none. ``options`` are
-    what its programmer alone knows.
+    what its programmer alone knows. ``contract``: what ``wanted`` must say when it boots, on a board with that
+    ``equipment``.
     """
 
     name: str
@@ -308,6 +311,8 @@ class BoardTransaction:
     read_back: bool = False
     tool: bool = False
     options: Dict[str, str] = field(default_factory=dict)
+    contract: Optional[Contract] = None
+    equipment: Dict[str, str] = field(default_factory=dict)
 
     @property
     def lends_tool(self) -> bool:

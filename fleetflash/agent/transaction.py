@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, Optional, Set
 from fleetflash.agent import guard, klippy, preconditions, systemd
 from fleetflash.agent.backups import Backups
 from fleetflash.agent.board import BoardOnPort, OpenPort, Session, differences
+from fleetflash.agent.boots import Boots, remark
 from fleetflash.agent.history import downtime, failures, restored_boards, troubles, unsettled, verified_boards
 from fleetflash.agent.host_code import HOST_CODE_ERRORS, HostCodeMove
 from fleetflash.agent.lease import lend_port
@@ -35,7 +36,8 @@ class Runner:
         self.agent = agent
         self.record = Record(transaction, store)
         self.boards: Dict[str, BoardOnPort] = {
-            board.name: BoardOnPort(board, open_port, self._lender(board)) for board in transaction.boards
+            board.name: BoardOnPort(board, open_port, self._lender(board), Boots(self.record, board.name).keep)
+            for board in transaction.boards
         }
         self.klipper = KlipperService(transaction, self.record.log)
         code = transaction.host_code
@@ -295,7 +297,7 @@ class Runner:
                 self.store.clear_attention(name)
             else:
                 self.record.enter(self.boards[name].board, self.boards[name].board.wanted)
-            self.record.results[name].update(result="flashed", detail="")
+            self.record.results[name].update(result="flashed", detail=remark(self.record.results[name]))
 
     def _finish(self, outcome: str, detail: str) -> str:
         entries = self.record.entries()

@@ -5,6 +5,7 @@ import socket
 import time
 from typing import Any
 
+from fleetflash.acceptance.board_contracts import read_contracts
 from fleetflash.boards import BoardDataError, read_host
 from fleetflash.facts.host_code import compared, wanted_code
 from fleetflash.facts.snapshot import snapshot
@@ -20,7 +21,7 @@ def decide(host: Any) -> HostPlan:
     try:
         desired = read_host(host.name, host.data.dict())
         store = Store()
-        catalogue = Catalogue(store.find(), store.resolve)
+        catalogue = Catalogue(store.find(), store.resolve, read_contracts(desired.boards))
         cache = str(host.data.get("build_cache") or "")
         code = wanted_code(desired.code, cache) if desired.code else None
         observed = snapshot(transport(host), desired, code.commit if code else "")

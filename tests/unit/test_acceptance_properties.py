@@ -2,7 +2,7 @@
 
 import itertools
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleetflash.acceptance.contract_file import read_contract
@@ -38,23 +38,27 @@ def judge(lines: list[Line]) -> Verdict:
     return judge.verdict()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=3000), st.lists(st.integers(0, 3000), max_size=8))
 def test_how_a_log_is_cut_into_pieces_changes_no_line(data: bytes, places: list[int]) -> None:
     assert cut(data, places) == cut(data, [])
 
 
+@settings(deadline=None)
 @given(st.sampled_from(GOOD), st.lists(st.integers(0, 3000), max_size=8))
 def test_how_a_log_arrives_changes_no_verdict(data: bytes, places: list[int]) -> None:
     assert judge(cut(data, places)) == judge(cut(data, []))
     assert judge(cut(data, places)).accepted
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=4096))
 def test_no_noise_is_accepted_and_none_is_an_error(data: bytes) -> None:
     verdict = judge(cut(data, []))
     assert not verdict.accepted and verdict.summary()
 
 
+@settings(deadline=None)
 @given(st.sampled_from([WITH_CARD, WITHOUT_CARD]), st.data())
 def test_a_log_without_one_of_its_lines_is_rejected(lines: tuple[str, ...], data: st.DataObject) -> None:
     place = data.draw(st.integers(len(START), len(lines) - 2))
@@ -62,6 +66,7 @@ def test_a_log_without_one_of_its_lines_is_rejected(lines: tuple[str, ...], data
     assert not judge(left).accepted
 
 
+@settings(deadline=None)
 @given(st.sampled_from([WITH_CARD, WITHOUT_CARD]), NOISE, st.data())
 def test_noise_between_lines_changes_nothing(lines: tuple[str, ...], noise: list[str], data: st.DataObject) -> None:
     place = data.draw(st.integers(len(START), len(lines) - 1))
@@ -74,6 +79,7 @@ def test_noise_between_lines_changes_nothing(lines: tuple[str, ...], noise: list
         assert (found and found.text) == (ruling.evidence and ruling.evidence.text)
 
 
+@settings(deadline=None)
 @given(st.sampled_from([WITH_CARD, WITHOUT_CARD]), st.sampled_from(PANIC[:1]), st.data())
 def test_a_panic_anywhere_after_the_reset_is_rejected(lines: tuple[str, ...], panic: str, data: st.DataObject) -> None:
     place = data.draw(st.integers(3, len(lines)))
@@ -82,6 +88,7 @@ def test_a_panic_anywhere_after_the_reset_is_rejected(lines: tuple[str, ...], pa
     assert [(ruling.rule, ruling.evidence and ruling.evidence.number) for ruling in broken] == [("panics", place + 1)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 100), st.binary(max_size=200)), max_size=20))
 def test_a_monitor_log_holds_what_was_heard_line_by_line(heard: list[tuple[float, bytes]]) -> None:
     log = MonitorLog("x")
@@ -94,6 +101,7 @@ def test_a_monitor_log_holds_what_was_heard_line_by_line(heard: list[tuple[float
     assert [line.partition(b"] ")[2] for line in kept] == expected
 
 
+@settings(deadline=None)
 @given(st.integers(0, 5 * MOST_BYTES), st.integers(0, 5 * MOST_BYTES))
 def test_no_line_is_longer_than_what_is_looked_at(first: int, second: int) -> None:
     lines = cut(b"x" * first + b"\n" + b"y" * second + b"\n", [first // 2, first + 2])
