@@ -139,5 +139,5 @@ def _unpack_log(message: dict[str, Any], host: str) -> bytes:
     """Return the log of a ``monitor`` message, no more of it than an agent keeps; raises ``LinkError``."""
     try:
         return zlib.decompressobj().decompress(base64.b64decode(str(message["data"])), MOST_LOG_BYTES)
-    except (ValueError, zlib.error) as error:
+    except (KeyError, ValueError, zlib.error) as error:
         raise LinkError(f"{host}: the agent sent a boot log that is torn ({error}); run again") from None

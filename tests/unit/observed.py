@@ -2,9 +2,10 @@
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fleetflash.agent.acceptance.contract import Contract
 from fleetflash.agent.schema import BoardFacts, Firmware, LedgerEntry, PortFacts, ServiceFacts, Snapshot
 from fleetflash.boards import Board, KlipperHost
 from fleetflash.firmware.artifact import Artifact, make_artifact
@@ -95,6 +96,7 @@ def plan(
     *boards: Board,
     artifacts: Sequence[Artifact] = (OLD, NEW),
     esptool: str = "",
+    contracts: Mapping[str, Contract | str] | None = None,
     **host: Any,
 ) -> HostPlan:
     """Plan a host; by default one healthy board that runs v1 and shall run v2.
@@ -110,4 +112,5 @@ def plan(
         raise ArtifactMissingError(f"no artifact {name} {pin} for {chip}")
 
     desired = KlipperHost("printer", boards or (board(),), **host)
-    return plan_host(desired, observed or snapshot(), Catalogue(artifacts, resolve), Identity("t1", "me@here", esptool))
+    catalogue = Catalogue(artifacts, resolve, contracts or {})
+    return plan_host(desired, observed or snapshot(), catalogue, Identity("t1", "me@here", esptool))
