@@ -55,7 +55,7 @@ def test_both_cases_of_the_report_are_accepted(lines: tuple[str, ...], sd: str, 
         pytest.param(
             (*START, IO_MODE, RESET, OUTPUTS, INIT_OK, ALIVE),
             "IO expander set up",
-            "came before 'I2C backoff reset'",
+            "came without 'I2C backoff reset' before it",
             (8, IO_MODE, 0.95),
             id="wrong order",
         ),
@@ -151,6 +151,15 @@ def test_a_faulty_log_is_rejected_for_its_rule(
     found = ruling.evidence
     assert (found and (found.number, found.text, found.seconds)) == deciding
     assert ruling in verdict.broken and verdict.summary()
+
+
+def test_the_summary_tells_what_went_wrong_first() -> None:
+    looping = judge((*START, RESET, *PANIC, *START, RESET, *PANIC, *START))
+    assert [ruling.rule for ruling in looping.broken][:2] == ["restarts", "panics"]
+    first = "'panics' (io-expander-sd.yaml): must not come; line 9 at 0.900 s: Guru Meditation"
+    assert looping.summary().startswith(first)
+    silent = judge((*START, RESET, IO_MODE, OUTPUTS, ALIVE))
+    assert silent.summary().startswith("'equipment sd' (io-expander-sd.yaml:27): nothing shows")
 
 
 def test_what_the_board_s_data_say_is_judged_whatever_the_log_shows() -> None:

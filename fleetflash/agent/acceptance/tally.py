@@ -79,7 +79,7 @@ class Tally:
         elif self.enough is None and rule.least > 0:
             evidence = self.early
             if self.early is not None:
-                reason = f"came before {before!r}, not after it"
+                reason = f"came without {before!r} before it"
             elif self.seen:
                 reason = f"came {self.seen} times, {rule.least} expected, in {heard}"
             else:

@@ -64,11 +64,19 @@ class Verdict:
         return [ruling for ruling in self.rulings if not ruling.met]
 
     def summary(self) -> str:
-        """Return in one line why the boot is rejected; empty when it is accepted."""
-        broken = self.broken
+        """Return in one line why the boot is rejected; empty when it is accepted.
+
+        What went wrong first explains what came of it; only then what is missing.
+        """
+        broken = sorted(self.broken, key=lambda ruling: (ruling.evidence is None, _number(ruling)))
         if not broken:
             return ""
         first = broken[0]
         more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
         shown = f"; {first.evidence}" if first.evidence else ""
-        return f"{first.rule!r} ({self.contract}:{first.line}): {first.reason}{shown}{more}"
+        where = f"{self.contract}:{first.line}" if first.line else self.contract
+        return f"{first.rule!r} ({where}): {first.reason}{shown}{more}"
+
+
+def _number(ruling: Ruling) -> int:
+    return ruling.evidence.number if ruling.evidence else 0
