@@ -26,7 +26,6 @@ class Boots:
 
         A log that can't be written is no reason to fail.
         """
-        kept: List[Dict[str, Any]] = self._record.results[self._board].setdefault("boots", [])
         directory = self._record.store.transaction_directory(self._record.transaction.id)
         pattern = _MONITOR.format(board=self._board, number="*")
         name = _MONITOR.format(board=self._board, number=1 + len(list(directory.glob(pattern))))
@@ -35,16 +34,24 @@ class Boots:
         except OSError as error:
             name = ""
             self._record.log("monitor-lost", board=self._board, error=str(error))
-        entry = {"attempt": attempt, "of": of, "log": name, "accepted": not reason, "reason": reason}
         said = f"accepted by {boot.verdict.contract}" if boot.verdict else "nothing wrong was heard"
-        self._record.log("booted", board=self._board, said=f"rejected: {reason}" if reason else said, **entry)
-        kept.append({**entry, "verdict": to_json(boot.verdict) if boot.verdict else None})
+        self._record.log(
+            "booted",
+            board=self._board,
+            said=f"rejected: {reason}" if reason else said,
+            attempt=attempt,
+            of=of,
+            log=name,
+            accepted=not reason,
+            reason=reason,
+            verdict=to_json(boot.verdict) if boot.verdict else None,
+        )
 
 
-def remark(result: Dict[str, Any]) -> str:
-    """Say of a board's result that it was not accepted at once; empty otherwise."""
-    boots = [boot for boot in result.get("boots", []) if boot["of"] > 1]
-    if len(boots) < 2 or not boots[-1]["accepted"]:
+def remark(boots: List[Dict[str, Any]]) -> str:
+    """Say of a board's boots (``history.boots``) that it was not accepted at once; empty otherwise."""
+    judged = [boot for boot in boots if boot["of"] > 1]
+    if len(judged) < 2 or not judged[-1]["accepted"]:
         return ""
-    last = boots[-1]
-    return f"its boot was accepted at attempt {last['attempt']} of {last['of']}; at first: {boots[0]['reason']}"
+    last = judged[-1]
+    return f"its boot was accepted at attempt {last['attempt']} of {last['of']}; at first: {judged[0]['reason']}"

@@ -14,7 +14,7 @@ from fleetflash.agent import guard, klippy, preconditions, systemd
 from fleetflash.agent.backups import Backups
 from fleetflash.agent.board import BoardOnPort, OpenPort, Session, differences
 from fleetflash.agent.boots import Boots, remark
-from fleetflash.agent.history import downtime, failures, restored_boards, troubles, unsettled, verified_boards
+from fleetflash.agent.history import boots, downtime, failures, restored_boards, troubles, unsettled, verified_boards
 from fleetflash.agent.host_code import HOST_CODE_ERRORS, HostCodeMove
 from fleetflash.agent.lease import lend_port
 from fleetflash.agent.lent_tool import LentTool
@@ -292,15 +292,18 @@ class Runner:
 
     def _enter(self, names: Set[str]) -> None:
         """Enter boards that run what was wanted into the host's ledger; the checkout says itself what it is at."""
+        heard = boots(self.record.entries())
         for name in sorted(names):
             if name == HOST_CODE:
                 self.store.clear_attention(name)
             else:
                 self.record.enter(self.boards[name].board, self.boards[name].board.wanted)
-            self.record.results[name].update(result="flashed", detail=remark(self.record.results[name]))
+            self.record.results[name].update(result="flashed", detail=remark(heard.get(name, [])))
 
     def _finish(self, outcome: str, detail: str) -> str:
         entries = self.record.entries()
+        for name, heard in boots(entries).items():
+            self.record.results[name]["boots"] = heard
         record = {
             "outcome": outcome,
             "detail": "; ".join(filter(None, [detail, *troubles(entries)])),

@@ -9,6 +9,7 @@ import pytest
 
 from fleetflash.acceptance.contract_file import read_contract
 from fleetflash.agent import board as board_module
+from fleetflash.agent import history
 from fleetflash.agent.acceptance.contract import Contract
 from fleetflash.agent.board import BoardOnPort, WrongFirmwareError
 from fleetflash.agent.boot_watch import Boot
@@ -156,9 +157,9 @@ def test_boots_are_kept_in_the_transaction_s_directory_for_root_alone(
         ("monitor-gateway-2.log", 2, True),
     ]
     assert entries[1]["said"] == "accepted by io-expander-sd.yaml"
-    kept = record.results["gateway"]["boots"]
+    kept = history.boots(record.entries())["gateway"]
     assert kept[0]["verdict"]["rulings"][0]["rule"] == "restarts"
-    assert remark(record.results["gateway"]).startswith("its boot was accepted at attempt 2 of 2; at first: 'equipment")
+    assert remark(kept).startswith("its boot was accepted at attempt 2 of 2; at first: 'equipment")
 
 
 def test_a_boot_that_can_not_be_kept_is_no_reason_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,8 +177,8 @@ def test_a_boot_that_can_not_be_kept_is_no_reason_to_fail(tmp_path: Path, monkey
 
 
 def test_a_boot_that_was_accepted_at_once_needs_no_remark() -> None:
-    assert remark({}) == ""
-    assert remark({"boots": [{"attempt": 1, "of": 3, "accepted": True, "reason": ""}]}) == ""
+    assert remark([]) == ""
+    assert remark([{"attempt": 1, "of": 3, "accepted": True, "reason": ""}]) == ""
 
 
 def test_logs_are_kept_on_the_controller_for_the_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,3 +209,15 @@ def test_pruning_takes_the_logs_along(tmp_path: Path, monkeypatch: pytest.Monkey
         store.write_outcome(whole.id, {"outcome": "committed"})
     store.prune()
     assert [path.name for path in (store.root / "transactions").iterdir()] == ["t-2"]
+
+
+def test_the_outcome_has_the_boots_even_if_the_transaction_died_after_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = make_host(tmp_path, monkeypatch, "gateway")
+    whole = host.transaction()
+    runner = host.begin(whole)
+    runner.record.log("guarded")
+    Boots(runner.record, "gateway").keep(Boot(V2, b"x", BAD), 1, 2, BAD.summary())
+    host.after_death(whole)
+    assert [boot["reason"] for boot in host.outcome()["boards"]["gateway"]["boots"]] == [BAD.summary()]
