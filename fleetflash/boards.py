@@ -59,6 +59,8 @@ class Board(BaseModel):
     ``unprotect``: lift a chip's read protection, which erases it, before writing (some flashers leave chips protected).
     ``options``: what the programmer alone knows (``Capabilities.options``). ``backup_command``: a program of the host
     and its arguments, which must succeed within ``backup_seconds`` before the board is written; it is no shell's line.
+    ``contract``: the file that says what a gateway's boot log must hold (docs/acceptance.md), judged for its
+    ``equipment``, e.g. ``{"sd": "yes"}``.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -83,6 +85,8 @@ class Board(BaseModel):
     options: dict[str, str] = Field(default_factory=dict)
     backup_command: str = ""
     backup_seconds: float = Field(default=120.0, gt=0)
+    contract: str = ""
+    equipment: dict[str, str] = Field(default_factory=dict)
 
     @property
     def backup_words(self) -> list[str]:
@@ -141,6 +145,21 @@ class Board(BaseModel):
         except ValueError as error:
             raise ValueError(f"expected a program and its arguments, quoted as for a shell ({error})") from None
         return command
+
+    @field_validator("contract")
+    @classmethod
+    def _heard(cls, contract: str, info: ValidationInfo) -> str:
+        capabilities = PROGRAMMERS.get(info.data.get("programmer", ""))
+        if contract and capabilities and not capabilities.parts:
+            raise ValueError(f"a board of {info.data['programmer']} says nothing when it boots; leave it out")
+        return contract
+
+    @field_validator("equipment")
+    @classmethod
+    def _judged(cls, equipment: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        if equipment and not info.data.get("contract"):
+            raise ValueError("there is no contract that it could be judged by; leave it out, or set contract")
+        return equipment
 
     @field_validator("entry")
     @classmethod
@@ -210,7 +229,7 @@ GROUPS = ("klipper_hosts", "gateways")
 #: What group data may set for every board of a host.
 INHERITED = (
     *("chip", "firmware", "firmware_version", "programmer", "baud", "hands_seconds", "placement"),
-    *("backup_command", "backup_seconds"),
+    *("backup_command", "backup_seconds", "contract"),
 )
 
 

@@ -4,10 +4,11 @@ Everything that decides is here, and nothing here does I/O: a plan can be tested
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from fleetflash.agent.acceptance.contract import Contract
 from fleetflash.agent.schema import (
     HOST_CODE,
     UNFINISHED,
@@ -93,6 +94,7 @@ class BoardPlan:
     code: WantedCode | None = None
     image: Image | None = None
     reading: int = 0
+    contract: Contract | None = None
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,14 @@ class HostPlan:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The artifacts that the controller has: ``resolve`` finds a pinned one or raises ``FirmwareError``."""
+    """The artifacts that the controller has: ``resolve`` finds a pinned one or raises ``FirmwareError``.
+
+    ``contracts``: board name → what its boot log must hold, or why that can't be read.
+    """
 
     artifacts: Sequence[Artifact]
     resolve: Callable[[str, object, str], Artifact]
+    contracts: Mapping[str, Contract | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -303,6 +309,10 @@ def _plan_board(
     held = why_held(hold, wanted.image_sha256, wanted.version, desired.name, board.name)
     if held and rollback is None:
         return dataclasses.replace(plan, action=Action.HOLD, reason=held)
+    contract = catalogue.contracts.get(board.name)
+    if isinstance(contract, str):
+        return refuse(contract)
+    plan = dataclasses.replace(plan, contract=contract)
     way_back, kind = find_way_back(facts, target, board, catalogue.artifacts)
     if way_back is not None and not _undoes(way_back, wanted) and _can_read_former(board, facts):
         way_back, kind = None, ""
@@ -327,6 +337,8 @@ def _plan_board(
         room = wanted.esp.flash_bytes if wanted.esp else target.room(board.flash_offset)
         seconds += pace.reading(room, LOCAL_ROUND_TRIP)
         plan = dataclasses.replace(plan, reading=room)
+    if contract is not None:
+        seconds += contract.settle
     plan = dataclasses.replace(plan, seconds=round(seconds, 1))
     if board.entry == "button" and not desired.attended:
         return dataclasses.replace(
@@ -775,6 +787,8 @@ def board_transaction(plan: BoardPlan, by_path: str, wanted: Image) -> BoardTran
         options=dict(board.options),
         backup_command=board.backup_words,
         backup_seconds=board.backup_seconds,
+        contract=plan.contract,
+        equipment=dict(board.equipment),
     )
 
 

@@ -6,11 +6,13 @@ from dataclasses import replace
 from typing import Callable, Iterator, Optional, cast
 
 from fleetflash.agent import devices
+from fleetflash.agent.boot_watch import Keep, listen
 from fleetflash.agent.connections import CONNECTIONS, absence, locate
 from fleetflash.agent.port import Port, PortError
 from fleetflash.agent.ports import SerialPort
-from fleetflash.agent.protocols import esp_boot_log, klipper
+from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import ProtectedError, ProtocolError, WrongChipError
+from fleetflash.agent.protocols.esp_boot_log import BootLog
 from fleetflash.agent.protocols.programmer import Ask, Programmer, Progress, Target, ToolProgrammer
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
 from fleetflash.agent.schema import BoardTransaction, Firmware, Image
@@ -47,13 +49,21 @@ def differences(found: Firmware, image: Image) -> str:
 class BoardOnPort:
     """A board and how its port is opened (replaced in tests).
 
-    ``lend``: has the controller's tool take a port over, where the host has none of its own.
+    ``lend``: has the controller's tool take a port over, where the host has none of its own. ``keep_boot``: keeps what
+    was heard of an ESP board.
     """
 
-    def __init__(self, board: BoardTransaction, open_port: OpenPort, lend: Optional[Callable[[Port], Tool]] = None):
+    def __init__(
+        self,
+        board: BoardTransaction,
+        open_port: OpenPort,
+        lend: Optional[Callable[[Port], Tool]] = None,
+        keep_boot: Optional[Keep] = None,
+    ):
         self.board = board
         self.open_port = open_port
         self.lend = lend
+        self.keep_boot = keep_boot
 
     @contextmanager
     def in_bootloader(self, ask: Ask, uid: str) -> Iterator["Session"]:
@@ -145,21 +155,43 @@ class BoardOnPort:
             raise WrongFirmwareError(f"{self.board.name} on {self.board.port}: {difference}")
 
     def _check_boots(self, image: Image) -> None:
-        port = self._open()
-        try:
-            found = esp_boot_log.watch(port)
-        finally:
-            port.close()
+        """Reset and listen, as often as the contract of the image allows; its way back is not judged by it."""
+        contract = self.board.contract if image == self.board.wanted else None
+        attempts = contract.retry.attempts if contract else 1
         where = f"{self.board.name} on {self.board.port}"
-        if found.trouble:
-            raise WrongFirmwareError(f"{where}: does not run {image.version}: {found.trouble}")
-        if found.version and found.version != image.version:
-            raise WrongFirmwareError(f"{where}: boots {found.version}, expected {image.version}")
-        digest = str(image.constants.get(ELF_SHA256, ""))
-        if found.elf_sha256 and digest and not digest.startswith(found.elf_sha256):
-            raise WrongFirmwareError(
-                f"{where}: boots another build of {image.version} (ELF {found.elf_sha256}, expected {digest[:16]})"
-            )
+        for attempt in range(1, attempts + 1):
+            if contract and attempt > 1:
+                time.sleep(contract.retry.pause)
+            port = self._open()
+            try:
+                boot = listen(port, f"{where}, attempt {attempt} of {attempts}", contract, self.board.equipment)
+            finally:
+                port.close()
+            other = other_firmware(boot.found, image)
+            reason = other or (boot.verdict.summary() if boot.verdict else trouble(boot.found, image))
+            if self.keep_boot is not None:
+                self.keep_boot(boot, attempt, attempts, reason)
+            if not reason:
+                return
+            if other:
+                break  # no reset makes it another one
+        judged = f"its boot is rejected by {reason}" if boot.verdict and not other else reason
+        raise WrongFirmwareError(f"{where}: {judged}" + (f" (in {attempts} attempts)" if attempt > 1 else ""))
+
+
+def other_firmware(found: BootLog, image: Image) -> str:
+    """Say how what a boot log names differs from an image; empty when it doesn't."""
+    if found.version and found.version != image.version:
+        return f"boots {found.version}, expected {image.version}"
+    digest = str(image.constants.get(ELF_SHA256, ""))
+    if found.elf_sha256 and digest and not digest.startswith(found.elf_sha256):
+        return f"boots another build of {image.version} (ELF {found.elf_sha256}, expected {digest[:16]})"
+    return ""
+
+
+def trouble(found: BootLog, image: Image) -> str:
+    """Say why a boot that nobody has a contract for is none; empty when it is one."""
+    return f"does not run {image.version}: {found.trouble}" if found.trouble else ""
 
 
 def _leave(programmer: Programmer) -> None:

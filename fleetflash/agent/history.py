@@ -79,6 +79,16 @@ def backed_up(entries: Entries) -> Dict[str, Image]:
     return {str(entry["board"]): from_json(Image, entry["image"]) for entry in entries if entry["step"] == "backed-up"}
 
 
+def boots(entries: Entries) -> Dict[str, List[Dict[str, Any]]]:
+    """Return how each ESP board's starts were judged, in order; see ``boots.Boots``."""
+    found: Dict[str, List[Dict[str, Any]]] = {}
+    for entry in entries:
+        if entry["step"] == "booted":
+            facts = {name: entry[name] for name in ("attempt", "of", "log", "accepted", "reason", "verdict")}
+            found.setdefault(str(entry["board"]), []).append(facts)
+    return found
+
+
 def prepared(entries: Entries) -> Dict[str, Any]:
     """Return what the host code was found to be before it was moved; empty when it was not prepared."""
     found = [entry for entry in entries if entry["step"] == "prepared"]

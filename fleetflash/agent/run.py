@@ -19,14 +19,17 @@ and agent → controller::
     {"type": "cleared", "detail": ...}                      what was latched; empty when nothing was
     {"type": "held"}    {"type": "lifted", "holds": {...}}  what held the boards
     {"type": "recovered", "found": [...]}                   see ``recovery``
+    {"type": "monitor", "name": ..., "data": ...}           before the outcome: a boot log, as base64 of its zlib stream
 """
 
+import base64
 import hashlib
 import os
 import select
 import socket
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, List, Optional
 
@@ -75,7 +78,11 @@ def main(store: Store, archive: bytes, stdin: BinaryIO, stdout: BinaryIO) -> int
         else:
             transaction_id, lend = _start(message, store, archive, stdin, stdout), True
             _send(stdout, {"type": "started", "id": transaction_id})
-        _send(stdout, {"type": "outcome", "outcome": _follow(transaction_id, lend, store, stdin, stdout)})
+        outcome = _follow(transaction_id, lend, store, stdin, stdout)
+        for path in sorted(store.transaction_directory(transaction_id).glob("monitor-*.log")):
+            data = base64.b64encode(zlib.compress(path.read_bytes())).decode()
+            _send(stdout, {"type": "monitor", "name": path.name, "data": data})
+        _send(stdout, {"type": "outcome", "outcome": outcome})
         if store.read_outcome(transaction_id) is not None:
             store.mark_reported(transaction_id)
         if message.get("backups"):

@@ -8,6 +8,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, Union, get_type_hints
 
+from fleetflash.agent.acceptance.contract import Contract
+
 T = TypeVar("T")
 
 #: Everything that fleetflash keeps on a host lies here, root-owned.
@@ -363,7 +365,8 @@ class BoardTransaction:
     the first erase and is its way back. ``tool``: its programmer is a program, which the controller runs where it has
     the placement. ``way_back`` is ``None`` only then, or when the user accepted that there is none. ``options`` are
     what its programmer alone knows. ``backup_command``: program and arguments of the user's, which must succeed within
-    ``backup_seconds`` before the board is written; empty: none.
+    ``backup_seconds`` before the board is written; empty: none. ``contract``: what ``wanted`` must say when it boots,
+    on a board with that ``equipment``.
     """
 
     name: str
@@ -390,6 +393,8 @@ class BoardTransaction:
     options: Dict[str, str] = field(default_factory=dict)
     backup_command: List[str] = field(default_factory=list)
     backup_seconds: float = 120.0
+    contract: Optional[Contract] = None
+    equipment: Dict[str, str] = field(default_factory=dict)
 
     @property
     def lends_tool(self) -> bool:

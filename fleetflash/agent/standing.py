@@ -3,6 +3,8 @@
 from typing import Dict, Optional, Set, Tuple
 
 from fleetflash.agent.board import BoardOnPort
+from fleetflash.agent.boots import remark
+from fleetflash.agent.history import boots
 from fleetflash.agent.holds import Holds
 from fleetflash.agent.host_code import HostCodeMove
 from fleetflash.agent.lineage import Lineages
@@ -25,6 +27,7 @@ class Standing:
     def enter(self, names: Set[str]) -> None:
         """Enter the boards ``names`` into the host's own files; the checkout says itself what it is at."""
         transaction, store = self.record.transaction, self.record.store
+        heard = boots(self.record.entries())
         for name in sorted(names):
             if name == HOST_CODE:
                 store.clear_attention(name)
@@ -32,7 +35,7 @@ class Standing:
                 self.record.enter(self.boards[name].board, self.boards[name].board.wanted)
             former, wanted = self._change(name)
             Lineages(store).enter(name, former, wanted, transaction.id, back=bool(transaction.holds))
-            self.record.results[name].update(result="flashed", detail="")
+            self.record.results[name].update(result="flashed", detail=remark(heard.get(name, [])))
         for name, hold in transaction.holds.items():
             # A board that is no part of the transaction was there before it.
             if name in names or name not in self.record.results:

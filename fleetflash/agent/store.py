@@ -5,7 +5,7 @@
     /var/lib/fleetflash/
       agent/<sha256>.pyz            the agent, by its hash
       images/<sha256>.bin           images to write, and ways back
-      transactions/<id>/            transaction.json, journal.jsonl, outcome.json
+      transactions/<id>/            transaction.json, journal.jsonl, outcome.json, monitor-<board>-<number>.log
       boards/<name>.json            what the last committed transaction left on a board
       attention/<name>.json         why a board needs a person; latched until cleared
       reserve                       space for the record, should the disk fill up during a transaction

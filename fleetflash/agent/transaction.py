@@ -13,7 +13,8 @@ from typing import Any, Callable, Dict, List, Optional, Set
 from fleetflash.agent import guard, klippy, preconditions, systemd
 from fleetflash.agent.backups import Backups
 from fleetflash.agent.board import BoardOnPort, OpenPort, differences
-from fleetflash.agent.history import downtime, failures, restored_boards, troubles, unsettled, verified_boards
+from fleetflash.agent.boots import Boots
+from fleetflash.agent.history import boots, downtime, failures, restored_boards, troubles, unsettled, verified_boards
 from fleetflash.agent.host_code import HOST_CODE_ERRORS, HostCodeMove
 from fleetflash.agent.lease import lend_port
 from fleetflash.agent.lent_tool import LentTool
@@ -37,7 +38,8 @@ class Runner:
         self.agent = agent
         self.record = Record(transaction, store)
         self.boards: Dict[str, BoardOnPort] = {
-            board.name: BoardOnPort(board, open_port, self._lender(board)) for board in transaction.boards
+            board.name: BoardOnPort(board, open_port, self._lender(board), Boots(self.record, board.name).keep)
+            for board in transaction.boards
         }
         self.precautions = Precautions(self.record)
         self.klipper = KlipperService(transaction, self.record.log)
@@ -284,6 +286,8 @@ class Runner:
 
     def _finish(self, outcome: str, detail: str) -> str:
         entries = self.record.entries()
+        for name, heard in boots(entries).items():
+            self.record.results[name]["boots"] = heard
         record = {
             "outcome": outcome,
             "detail": "; ".join(filter(None, [detail, *troubles(entries)])),

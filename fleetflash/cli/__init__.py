@@ -10,6 +10,7 @@ import sys
 from fleetflash import __version__
 
 COMMANDS = (
+    "accept",
     "artifact",
     "backup",
     "board",

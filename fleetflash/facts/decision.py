@@ -4,11 +4,12 @@ import dataclasses
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from fleetflash.acceptance.board_contracts import read_contracts
 from fleetflash.backup_plan import plan_backup
-from fleetflash.boards import BoardDataError, KlipperHost, read_host
+from fleetflash.boards import Board, BoardDataError, KlipperHost, read_host
 from fleetflash.facts.host_code import compared, wanted_code
 from fleetflash.facts.snapshot import snapshot
 from fleetflash.firmware.errors import FirmwareError
@@ -41,7 +42,8 @@ def _plan(host: Any, back: bool) -> HostPlan:
         # Whoever meant to go back must not be brought forward.
         raise RollbackDataError(f"to={override['to']} is for deploys/rollback.py and fleetflash plan --rollback")
     desired = read_host(host.name, aimed_data(data, override) if back else data)
-    catalogue = _catalogue()
+    # What a former firmware says when it boots is not for the contract of the one that is wanted.
+    catalogue = _catalogue(() if back else desired.boards)
     cache = str(host.data.get("build_cache") or "")
     rollback = read_rollback(data, override) if back else None
     if rollback is not None:
@@ -61,9 +63,10 @@ def _plan_backup(host: Any) -> HostPlan:
     return plan_backup(desired, observed, catalogue, _identity(), str(host.data.get("backup_reason") or ""))
 
 
-def _catalogue() -> Catalogue:
+def _catalogue(judged: Sequence[Board] = ()) -> Catalogue:
+    """``judged``: boards whose contracts are read."""
     store = Store()
-    return Catalogue(store.find(), store.resolve)
+    return Catalogue(store.find(), store.resolve, read_contracts(judged))
 
 
 def _decided(host: Any, plan: Callable[[], HostPlan]) -> HostPlan:

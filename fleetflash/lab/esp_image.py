@@ -2,7 +2,7 @@
 
 An application of the lab says what it will print: behind its description, at the start of the first segment, stands
 ``LABAPP1`` and a line feed, then lines of ``<milliseconds> <text>``, each printed so long after the one before it,
-and a zero byte.
+and a zero byte. Text that begins with ``?sd=yes `` is printed, without that, on boards with such equipment alone.
 
 ``python -m fleetflash.lab.esp_image esp32 v1.0.0 DIRECTORY`` writes the parts and the whole.
 """

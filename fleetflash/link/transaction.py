@@ -3,6 +3,8 @@
 Once the host has said ``started`` it needs nobody: whoever loses the link can ``follow`` it later.
 """
 
+import base64
+import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -16,6 +18,8 @@ from fleetflash.link.errors import LinkError, PortLostError
 from fleetflash.link.port import LEASE_HEARTBEAT, RemotePort
 
 UPLOAD_CHUNK = 32 * 1024
+#: Larger than any boot log that an agent keeps, in bytes.
+MOST_LOG_BYTES = 4 << 20
 
 Event = dict[str, Any]
 Outcome = dict[str, Any]
@@ -36,13 +40,15 @@ class TransactionRefusedError(LinkError):
 class TransactionClient:
     """One conversation with ``agent run``. ``on_event`` is called with every event, in order.
 
-    After the outcome the host answers ``link.backups.BackupClient`` until the session is closed.
+    ``monitor_logs``: the boot logs of the transaction by name, once its outcome is there. After the outcome the host
+    answers ``link.backups.BackupClient`` until the session is closed.
     """
 
     def __init__(self, session: Session, host: str, on_event: Callable[[Event], None]):
         self.session = session
         self.host = host
         self.on_event = on_event
+        self.monitor_logs: dict[str, bytes] = {}
 
     def start(self, transaction: Transaction, read_image: Callable[[str], bytes]) -> None:
         """Upload what the host lacks and start the transaction.
@@ -72,6 +78,9 @@ class TransactionClient:
                 continue  # the last words of a port that was lent and closed
             if message["type"] == "refused":
                 raise TransactionRefusedError(f"{self.host}: {message['message']}")
+            if message["type"] == "monitor":
+                self.monitor_logs[str(message["name"])] = _unpack_log(message, self.host)
+                continue
             if message["type"] == "outcome":
                 return dict(message["outcome"])
             if message["type"] != "event":
@@ -125,3 +134,11 @@ class TransactionClient:
         if message["type"] == "refused":
             raise TransactionRefusedError(f"{self.host}: {message['message']}")
         return message
+
+
+def _unpack_log(message: dict[str, Any], host: str) -> bytes:
+    """Return the log of a ``monitor`` message, no more of it than an agent keeps; raises ``LinkError``."""
+    try:
+        return zlib.decompressobj().decompress(base64.b64decode(str(message["data"])), MOST_LOG_BYTES)
+    except (KeyError, ValueError, zlib.error) as error:
+        raise LinkError(f"{host}: the agent sent a boot log that is torn ({error}); run again") from None

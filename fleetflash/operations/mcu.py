@@ -26,6 +26,7 @@ from fleetflash.operations.backup_copies import copy_backups
 from fleetflash.operations.incident import record
 from fleetflash.operations.turn import turn
 from fleetflash.plan import Action, HostPlan, hold_back
+from fleetflash.report import monitor_logs
 from fleetflash.report import run as report
 from fleetflash.report.progress import Progress, say
 from fleetflash.rollout import canary
@@ -193,6 +194,7 @@ def _run(host: Any, plan: HostPlan, progress: Progress) -> dict[str, Any]:
             client.start(transaction, read_image)
             report.current(host.state).add_transaction(plan)
             outcome = client.follow(transaction, read_image)
+            _keep_logs(host, transaction.id, client)
             problem = copy_backups(session, host, plan)
         if problem and transaction.backup_only:
             outcome = {**outcome, "outcome": "failed", "detail": problem}
@@ -234,6 +236,7 @@ def _follow_to_end(host: Any, transaction_id: str, progress: Progress, plan: Hos
                 client = TransactionClient(session, host.name, progress.event)
                 client.join(transaction_id)
                 outcome = client.follow(None, lambda sha256: b"")
+                _keep_logs(host, transaction_id, client)
                 copy_backups(session, host, plan)
                 return outcome
         except (TransactionRefusedError, SudoError, PythonError) as error:
@@ -243,6 +246,17 @@ def _follow_to_end(host: Any, transaction_id: str, progress: Progress, plan: Hos
             gevent.sleep(2)
     detail = f"the link was lost for {RECONNECT_SECONDS:g} s ({problem}); run again to see the outcome"
     return {"outcome": "unknown", "detail": detail, "boards": {}}
+
+
+def _keep_logs(host: Any, transaction_id: str, client: TransactionClient) -> None:
+    """Keep what gateways said when they booted; that it can't be kept changes nothing of the outcome."""
+    try:
+        place = monitor_logs.keep(host.name, transaction_id, client.monitor_logs)
+    except OSError as error:
+        logger.warning(f"{host.print_prefix}the boot logs can't be kept here: {error}; the host has them")
+        return
+    if place is not None:
+        logger.info(f"{host.print_prefix}boot logs are in {place}")
 
 
 def _is_connected(host: Any) -> bool:

@@ -26,6 +26,7 @@ STEPS = {
     "reading": "{board}: reading what it runs",
     "writing": "{board}: writing",
     "verified": "{board}: verified",
+    "booted": "{board}: boot {attempt} of {of}: {said}",
     "failed": "{board}: failed: {error}",
     "restoring": "{board}: going back to what it ran before",
     "restored": "{board}: is back at what it ran before",

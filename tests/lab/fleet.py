@@ -53,6 +53,11 @@ class Fleet:
         for host in self.lab.hosts:
             self.inventory[host.name] = self.describe(host)
 
+    @property
+    def logs(self) -> Path:
+        """Where boot logs of gateways are kept."""
+        return self.directory / "logs"
+
     def describe(self, host: Host, **boards: dict[str, Any]) -> dict[str, Any]:
         """Return a host's inventory data; ``boards`` overrides fields of its boards (``-`` written as ``_``)."""
         described = {}
@@ -130,7 +135,8 @@ class Fleet:
         return str(path)
 
     def _start(self, module: str, *arguments: str, store: str = "") -> "subprocess.Popen[str]":
-        environment = {**os.environ, "FLEETFLASH_STORE": store or str(self.directory / "store")}
+        places = {"FLEETFLASH_STORE": store or str(self.directory / "store"), "FLEETFLASH_LOGS": str(self.logs)}
+        environment = {**os.environ, **places}
         return subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             cwd=ROOT,

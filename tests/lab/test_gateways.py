@@ -14,6 +14,17 @@ from tests.lab.tools import TOOLS
 
 pytestmark = pytest.mark.lab
 
+#: For the lab's own application.
+CONTRACT = """contract: 1
+within: 8 s
+settle: 500 ms
+in_order:
+  - {name: network, line: "wifi: connected"}
+  - {name: ready, line: "gateway: ready"}
+retry: {attempts: 2, pause: 100 ms}
+"""
+BOOT = ["accepted", "attempt", "log", "of", "reason", "verdict"]
+
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateways]:
@@ -82,6 +93,32 @@ def test_an_application_that_does_not_stay_is_taken_back(fleet: Gateways) -> Non
     assert run.code == 1, run.output
     assert run.line("gateway", "does not run", "abort() was called")
     assert status(host)["version"] == WANTED
+
+
+def test_a_boot_is_judged_tried_again_and_taken_back_by_the_host(fleet: Gateways) -> None:
+    host = fleet.lab.host("printer-1")
+    contract = fleet.directory / "boot.yaml"
+    contract.write_text(CONTRACT)
+    control = host.board("gateway").control
+    # The first start is the one at esptool's end, the second that of the first attempt.
+    control.ask("fault", kind="missing_line", text="gateway: ready", version=WANTED, count=2)
+    retried = fleet.flash("printer-1", WANTED, contract=str(contract))
+    control.ask("clear_faults")
+    assert retried.code == 0, retried.output
+    assert retried.line("gateway", "accepted at attempt 2 of 2", "'ready' (boot.yaml:6): never came"), retried.output
+    assert sorted(outcome(host)["boards"]["gateway"]["boots"][0]) == BOOT
+    control.ask("fault", kind="panic", version=NEXT, count=99)
+    rejected = fleet.flash("printer-1", NEXT, contract=str(contract))
+    control.ask("clear_faults")
+    assert rejected.code == 1, rejected.output
+    assert rejected.line("gateway", "'panics'", "must not come", "Guru Meditation Error", "in 2 attempts")
+    assert (status(host)["version"], status(host)["mode"]) == (WANTED, "application")
+    newest = max((fleet.logs / "printer-1").iterdir())
+    assert [path.name for path in sorted(newest.iterdir())] == [f"monitor-gateway-{number}.log" for number in (1, 2, 3)]
+    judged = fleet.fleetflash("accept", str(contract), str(newest / "monitor-gateway-1.log"))
+    assert judged.code == 1 and judged.line("FAIL panics"), judged.output
+    # The last one is that of the way back, which the contract does not judge.
+    assert f"App version:      {WANTED}" in (newest / "monitor-gateway-3.log").read_text()
 
 
 def test_another_board_on_the_port_is_refused(fleet: Gateways) -> None:

@@ -2,9 +2,10 @@
 
 import dataclasses
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fleetflash.agent.acceptance.contract import Contract
 from fleetflash.agent.schema import (
     BoardFacts,
     Firmware,
@@ -118,6 +119,7 @@ def plan(
     esptool: str = "",
     rollback: Rollback | None = None,
     lifts: bool = True,
+    contracts: Mapping[str, Contract | str] | None = None,
     **host: Any,
 ) -> HostPlan:
     """Plan a host; by default one healthy board that runs v1 and shall run v2.
@@ -135,5 +137,5 @@ def plan(
     desired = KlipperHost("printer", boards or (board(),), **host)
     if rollback is not None:
         desired = aimed(desired, rollback)
-    catalogue, identity = Catalogue(artifacts, resolve), Identity("t1", "me@here", esptool)
+    catalogue, identity = Catalogue(artifacts, resolve, contracts or {}), Identity("t1", "me@here", esptool)
     return plan_host(desired, observed or snapshot(), catalogue, identity, rollback=rollback, lifts=lifts)

@@ -9,7 +9,7 @@ from fleetflash.agent import board as board_module
 from fleetflash.agent import devices
 from fleetflash.agent.board import BoardOnPort, WrongFirmwareError
 from fleetflash.agent.port import PortError
-from fleetflash.agent.protocols import klipper
+from fleetflash.agent.protocols import esp_boot_log, klipper
 from fleetflash.agent.protocols.errors import WrongChipError
 from fleetflash.agent.protocols.esp_boot_log import BootLog
 from fleetflash.agent.protocols.programmer import Capabilities, Found, Pace, Target
@@ -178,7 +178,7 @@ GATEWAY = Image("a", "1" * 64, 1, "v2", constants={"elf_sha256": "7f3c2a1b0" + "
 def test_what_an_esp_chip_boots_is_what_was_written(
     ports: Ports, monkeypatch: pytest.MonkeyPatch, heard: BootLog, words: str
 ) -> None:
-    monkeypatch.setattr(board_module.esp_boot_log, "watch", lambda port: heard)
+    monkeypatch.setattr(esp_boot_log, "watch", lambda port, **_: heard)
     on_port = BoardOnPort(BOARD, ports.open)
     if words:
         with pytest.raises(WrongFirmwareError, match=words):

@@ -52,6 +52,12 @@ def test_board_overrides_what_its_host_says() -> None:
             ["placement: katapult_can has no serial port to lend"],
         ),
         ({"port": PORT, "options": {"colour": "red"}}, ["options: wch_isp knows no option 'colour'; it has none"]),
+        ({"port": PORT, "contract": "boot.yaml"}, ["contract: a board of wch_isp says nothing when it boots"]),
+        ({"port": PORT, "equipment": {"sd": "yes"}}, ["equipment: there is no contract that it could be judged by"]),
+        (
+            {"port": PORT, "programmer": "esptool", "contract": "boot.yaml", "equipment": {"sd": True}},
+            ["equipment.sd", "found True"],
+        ),
         ({"port": PORT, "uid": "xyz"}, ["uid", "xyz"]),
         ({"port": PORT, "hands_seconds": 0}, ["hands_seconds"]),
         ({"port": PORT, "backup_command": "save 'it"}, ["backup_command: expected a program and its arguments"]),

@@ -13,11 +13,13 @@ RANKS = (
     {"cli", "deploys"},
     {"roles"},
     {"operations", "facts"},
-    {"plan", "link", "firmware", "build", "rollout", "report", "provision", "incident", "verification"},
+    {"plan", "link", "firmware", "build", "rollout", "report", "provision", "incident", "verification", "acceptance"},
     {"boards", "host_state"},
 )
 #: The modules of the agent that the controller shares.
-SHARED = tuple(f"fleetflash.agent.{name}" for name in ("schema", "retention", "wire", "port", "protocols", "tools"))
+SHARED = tuple(
+    f"fleetflash.agent.{name}" for name in ("schema", "retention", "wire", "port", "protocols", "tools", "acceptance")
+)
 #: The one module of the controller that opens ports of its own computer, as the agent does those of a host.
 BENCH = "fleetflash.link.bench"
 LAB_MAY_USE = {"boards", "firmware"}

@@ -31,6 +31,8 @@ from fleetflash.agent.schema import (
 )
 from fleetflash.agent.store import Store
 from fleetflash.agent.systemd import SystemdError
+from fleetflash.link.errors import LinkError
+from fleetflash.link.transaction import TransactionClient
 
 ARCHIVE = b"the agent's own zip file"
 NEW, OLD = b"new firmware" * 5000, b"old firmware" * 10
@@ -200,6 +202,20 @@ def controller(call: Callable[[], Controller]) -> Controller:
     return call()
 
 
+class Received:
+    """A session for ``TransactionClient`` that only listens."""
+
+    def __init__(self, controller: Controller) -> None:
+        self._controller = controller
+
+    def send(self, message: dict[str, Any]) -> None: ...
+
+    def send_data(self, data: bytes) -> None: ...
+
+    def receive(self, timeout: float | None) -> Any:
+        return self._controller.receive()
+
+
 # From the proposal to the outcome
 
 
@@ -273,6 +289,28 @@ def test_images_that_the_host_has_are_not_sent_again_but_damaged_ones_are(host: 
     assert controller.receive()["sha256"] == [image(OLD).sha256]
     controller.upload(OLD)
     assert controller.until("outcome")["outcome"] == {"outcome": "committed"}
+
+
+def test_boot_logs_come_before_the_outcome(host: Host, controller: Controller) -> None:
+    log = b"# fleetflash monitor.log: gateway\n[    0.000812] \xff\xfe\n" * 1000
+    directory = host.store.transaction_directory("t-1")
+    disk.write_file(directory / "monitor-gateway-1.log", log)
+    controller.propose(transaction())
+    controller.receive()
+    controller.upload(OLD)
+    controller.upload(NEW)
+    received = TransactionClient(Received(controller), "host", lambda event: None)
+    assert received.follow(None, lambda sha256: b"") == {"outcome": "committed"}
+    assert received.monitor_logs == {"monitor-gateway-1.log": log}
+
+
+def test_a_torn_boot_log_is_an_error_of_the_link(controller: Controller) -> None:
+    class Torn(Received):
+        def receive(self, timeout: float | None) -> dict[str, Any]:
+            return {"type": "monitor", "name": "monitor-gateway-1.log", "data": "bm90IHpsaWI="}
+
+    with pytest.raises(LinkError, match="host: the agent sent a boot log that is torn"):
+        TransactionClient(Torn(controller), "host", lambda event: None).follow(None, lambda sha256: b"")
 
 
 def test_image_of_a_board_that_the_controller_writes_stays_there(controller: Controller) -> None:

@@ -9,7 +9,7 @@ applications may be configured to say nothing at all.
 import re
 import time
 from dataclasses import dataclass
-from typing import List
+from typing import Callable, List, Optional
 
 from fleetflash.agent.port import LineStep, Port
 
@@ -23,6 +23,8 @@ SETTLE_SECONDS = 1.5
 #: A chip that has started as often in that time restarts again and again.
 MOST_STARTS = 3
 _PIECE = 4096
+#: Seconds that one look at the port takes: how exactly it is known when something came.
+_LOOK = 0.02
 _MOST_BYTES = 256 * 1024
 
 #: ESP-IDF's CONFIG_LOG_COLORS wraps every line in these.
@@ -50,17 +52,23 @@ class BootLog:
     trouble: str = ""
 
 
-def watch(port: Port, seconds: float = BOOT_SECONDS) -> BootLog:
+def watch(port: Port, seconds: float = BOOT_SECONDS, heard: Optional[Callable[[float, bytes], None]] = None) -> BootLog:
     """Reset the chip and listen until its application has named itself and stayed, or for ``seconds``.
 
-    Raises ``PortError``.
+    ``heard``: is told everything that comes, with the seconds since the reset. Raises ``PortError``.
     """
     port.discard_input()
     port.play(RESET)
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
+    deadline = began + seconds
     log, found, named = b"", BootLog(), False
     while time.monotonic() < deadline and len(log) < _MOST_BYTES and not found.trouble:
-        log += port.read(_PIECE, 0.1)
+        data = port.read(_PIECE, _LOOK)
+        if not data:
+            continue
+        log += data
+        if heard is not None:
+            heard(time.monotonic() - began, data)
         found = read(log)
         if not named and found.version and found.elf_sha256:
             named = True

@@ -21,15 +21,21 @@ KINDS = {
     "boot_loop": "the application resets itself shortly after each start",
     "impostor": "answer as another board would: identify with another chip, config with another unique id",
     "other_version": "the application says that it is another version",
+    "i2c_errors": "the application's I2C bus fails: an ESP board says so instead of what its devices would",
+    "panic": "an ESP board's application fails after its last line, says where, and starts anew",
+    "brownout": "an ESP board's supply dips in the middle of its application's lines, and it starts anew",
+    "missing_line": "an ESP board's application does not say the lines that hold `text`",
 }
-BOOT_KINDS = ("refuse_bootloader", "boot_loop", "other_version")
+SPEECH_KINDS = ("i2c_errors", "panic", "brownout", "missing_line")
+BOOT_KINDS = ("refuse_bootloader", "boot_loop", "other_version", *SPEECH_KINDS)
 
 
 @dataclass
 class Fault:
     """One planned misbehaviour: the next ``count`` matching commands.
 
-    ``version`` narrows what the application does wrong to the firmware of that version.
+    ``version`` narrows what the application does wrong to the firmware of that version; ``text`` is what
+    ``missing_line`` leaves out.
     """
 
     kind: str
@@ -38,6 +44,7 @@ class Fault:
     count: int = 1
     status: int = 0xFE
     version: str | None = None
+    text: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -46,6 +53,8 @@ class Fault:
             raise ValueError(f"unknown command {self.command!r}; known: {', '.join(COMMANDS)}")
         if self.count < 1:
             raise ValueError("count must be at least 1")
+        if (self.kind == "missing_line") != bool(self.text):
+            raise ValueError("missing_line, and nothing else, needs the text of the line")
 
     def matches(self, command: str, start: int | None, length: int, version: str | None) -> bool:
         if self.command not in (None, command) or self.version not in (None, version):
@@ -81,11 +90,14 @@ class Faults:
 
     def take_boot(self, kind: str, version: str | None = None) -> bool:
         """Whether a fault of this kind strikes at this start; ``version``: the application that starts."""
+        return self.take_boot_fault(kind, version) is not None
+
+    def take_boot_fault(self, kind: str, version: str | None = None) -> Fault | None:
+        """The fault of this kind that strikes at this start, if any."""
         for fault in self._planned:
             if fault.kind == kind and fault.version in (None, version):
-                self._use(fault)
-                return True
-        return False
+                return self._use(fault)
+        return None
 
     def _use(self, fault: Fault) -> Fault:
         fault.count -= 1

@@ -74,7 +74,8 @@ class Operator:
         self._board.faults.add(Fault("pause", command=request["command"], byte=request.get("byte")))
 
     def _plan_fault(self, request: Request) -> None:
-        fields = {key: request[key] for key in ("command", "byte", "count", "status", "version") if key in request}
+        known = ("command", "byte", "count", "status", "version", "text")
+        fields = {key: request[key] for key in known if key in request}
         kind = request["kind"]
         if kind not in BOOT_KINDS and not fields.get("command"):
             raise ValueError(f"fault {kind} needs a command")

@@ -1,7 +1,7 @@
 """A development board: an ESP chip with its flash behind a USB-UART bridge, in one process on one pseudo-terminal."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +16,10 @@ from fleetflash.lab.boards.esp.console import BAUD, Console, Line, Script
 from fleetflash.lab.boards.esp.core import Core
 from fleetflash.lab.boards.esp.download_mode import DownloadMode
 from fleetflash.lab.boards.esp.efuses import Security
+from fleetflash.lab.boards.esp.speech import Said, speak
 from fleetflash.lab.boards.esp.spi_flash import SpiFlash
 from fleetflash.lab.esp_format import AppDescription
+from fleetflash.lab.esp_image import AppLine
 from fleetflash.lab.esp_partitions import Partition, TableError
 from fleetflash.lab.image import Firmware
 
@@ -32,19 +34,37 @@ OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--secure-boot", {"action": "store_true", "help": "burnt; images are not checked for signatures"}),
     ("--flash-encryption", {"action": "store_true", "help": "burnt; flash is not encrypted all the same"}),
     ("--secure-download", {"action": "store_true", "help": "burnt: only writing is left in download mode"}),
+    ("--equipment", {"action": "append", "default": [], "metavar": "NAME=VARIANT", "help": "e.g. sd=yes"}),
     ("--download-disabled", {"action": "store_true", "help": "burnt: there is no download mode"}),
 )
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    """Raises ValueError."""
+    name, sign, variant = text.partition("=")
+    if not (name and sign and variant):
+        raise ValueError(f"--equipment {text}: expected NAME=VARIANT, e.g. sd=yes")
+    return name, variant
 
 
 class EspBoard(Board):
     """EN and IO0 hang on DTR and RTS, or on two buttons: EN and BOOT."""
 
-    def __init__(self, settings: Settings, chip: EspChip, mac: bytes, flash: SpiFlash, security: Security) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        chip: EspChip,
+        mac: bytes,
+        flash: SpiFlash,
+        security: Security,
+        equipment: Mapping[str, str],
+    ) -> None:
         super().__init__(settings, reset=AutoReset() if settings.wiring else None)
         self._chip = chip
         self._mac = mac
         self._flash = flash
         self._security = security
+        self._equipment = equipment
         self._strapped_download = False
         self._download_mode: DownloadMode | None = None
         self._application: tuple[AppDescription | None, Partition | None] = None, None
@@ -64,7 +84,8 @@ class EspBoard(Board):
                 download_disabled=arguments.download_disabled,
             )
             mac = parse_mac(arguments.uid) if arguments.uid else mac_from_name(str(settings.flash.absolute()))
-            return cls(settings, chip, mac, SpiFlash(settings.flash, arguments.flash_size << 20), security)
+            equipment = dict(_assignment(text) for text in arguments.equipment)
+            return cls(settings, chip, mac, SpiFlash(settings.flash, arguments.flash_size << 20), security, equipment)
 
         return build
 
@@ -104,12 +125,15 @@ class EspBoard(Board):
         return self._download_mode
 
     def _start_flash(self, cause: int, after: float) -> Boot:
-        started = boot_flash(self._chip, self._flash.read, self._flash.size, cause)
+        started = boot_flash(self._chip, self._flash.read, self._flash.size, cause, self._say)
         script = started.script
         if started.partition and self.faults.take_boot("boot_loop"):
             self.log("fault boot_loop")
             script = replace(script, lines=[*script.lines, *CRASH], restart=SOFTWARE, pause=0.05)
         return self._printing("application" if started.partition else "dead", script, after)
+
+    def _say(self, lines: Sequence[AppLine], version: str) -> Said:
+        return speak(lines, version, self._chip, self._equipment, self.faults)
 
     def application_runs(self, due: float) -> None:
         """An application in a boot loop says so first: that is in its script."""

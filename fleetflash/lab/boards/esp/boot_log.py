@@ -4,11 +4,13 @@ The forms are those of published logs ("Boot Mode Selection", section "Boot Log"
 content is what is in flash. The lines of the application itself come from its image (``fleetflash.lab.esp_image``).
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fleetflash.lab.boards.esp.boot_choice import Choice, Read, choose
 from fleetflash.lab.boards.esp.chips import SOFTWARE, WATCHDOG, EspChip
 from fleetflash.lab.boards.esp.console import BAUD, Line, Script
+from fleetflash.lab.boards.esp.speech import Said
 from fleetflash.lab.esp_format import (
     BOOTLOADER_DESCRIPTION,
     BOOTLOADER_MAGIC,
@@ -19,7 +21,7 @@ from fleetflash.lab.esp_format import (
     read_image,
     read_text,
 )
-from fleetflash.lab.esp_image import app_lines
+from fleetflash.lab.esp_image import AppLine, app_lines
 from fleetflash.lab.esp_partitions import TABLE_OFFSET, Partition, TableError
 
 WATCHDOG_TIME = 0.33  # seconds from reset to reset with a bootloader that can't be loaded
@@ -27,6 +29,8 @@ INVALID_HEADER_TIME = 0.043
 ROM_TIME = 0.005  # from the release of reset to the first byte
 VERIFY_TIME = 0.25 / 0x100000  # seconds per byte of an application
 RESTART_TIME = 0.1
+#: Called with an application's lines and its version.
+Say = Callable[[Sequence[AppLine], str], Said]
 MODES = ("QIO", "QOUT", "DIO", "DOUT")
 
 
@@ -73,8 +77,8 @@ def download_refused_script(chip: EspChip, cause: int) -> Script:
     return Script(log.lines, restart=SOFTWARE, pause=0.045)
 
 
-def boot_flash(chip: EspChip, read: Read, size: int, cause: int) -> Started:
-    """Start from the flash of ``size`` bytes."""
+def boot_flash(chip: EspChip, read: Read, size: int, cause: int, say: Say) -> Started:
+    """Start from the flash of ``size`` bytes. ``say``: what becomes of the application's own lines."""
     log = _Log()
     _greet(log, chip, cause, chip.strap_flash, "SPI_FAST_FLASH_BOOT")
     first = read(chip.bootloader_offset, 4)
@@ -99,7 +103,7 @@ def boot_flash(chip: EspChip, read: Read, size: int, cause: int) -> Started:
         log.say("boot", "Failed to verify partition table", "E")
         log.say("boot", "load partition table error!", "E")
         return Started(Script(log.lines, restart=SOFTWARE, pause=RESTART_TIME))
-    return _start(log, choice)
+    return _start(log, choice, say)
 
 
 def _greet(log: _Log, chip: EspChip, cause: int, strap: int, mode: str) -> None:
@@ -130,7 +134,7 @@ def _introduce(log: _Log, chip: EspChip, bootloader: Image, size: int) -> None:
     log.say(f"boot.{chip.kind}", f"SPI Flash Size : {size >> 20}MB")
 
 
-def _start(log: _Log, choice: Choice) -> Started:
+def _start(log: _Log, choice: Choice, say: Say) -> Started:
     log.say("boot", "Partition Table:")
     log.say("boot", "## Label            Usage          Type ST Offset   Length")
     for number, part in enumerate(choice.partitions):
@@ -153,9 +157,10 @@ def _start(log: _Log, choice: Choice) -> Started:
     application = AppDescription.of(choice.image)
     if application:
         _describe(log, application)
-    for milliseconds, text in app_lines(choice.image):
+    said = say(app_lines(choice.image), application.version if application else "")
+    for milliseconds, text in said.lines:
         log.add(text, milliseconds / 1000)
-    return Started(Script(log.lines), application, choice.partition)
+    return Started(Script(log.lines, said.restart, said.pause), application, choice.partition)
 
 
 def _describe(log: _Log, application: AppDescription) -> None:
