@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,9 @@ from fleetflash.lab.host import Host
 from fleetflash.lab.lab import Lab, leftovers
 from fleetflash.lab.spec import BoardSpec, HostSpec
 from tests.lab.conftest import full_only, require_lab
-from tests.lab.fleet import CHIP, FACTORY, FIRMWARE, WANTED, Fleet, Run, journal, outcome
+from tests.lab.fleet import CHIP, FACTORY, FIRMWARE, WANTED, Fleet, Run, journal, outcome, strike, wait_outcome
 from tests.lab.kinds import KINDS
+from tests.lab.strikes import Scene, cut_power, kill_agent
 
 AVR = KINDS["optiboot"]
 
@@ -94,3 +95,22 @@ def test_a_command_that_fails_refuses_its_board_and_every_write_leaves_a_backup_
     before = f"before {WANTED} was written"
     assert kinds >= {("bmcu", "known-good", before), ("avr", "read-back", before)}
     assert bench.fleetflash("backup", "verify").output == "0 problems\n"
+
+
+@full_only
+@pytest.mark.lab
+@pytest.mark.parametrize("dies", [kill_agent, cut_power])
+def test_a_death_in_the_middle_of_a_backup_leaves_board_and_printer_as_they_were(
+    bench: Bench, dies: Callable[[Scene], None]
+) -> None:
+    flash, inventory = bench.flash(), bench.write_inventory()
+    process = bench.start_pyinfra(inventory, deploy="deploys/backup.py")
+    strike(bench.host, "avr", "read", 8192, lambda: dies(Scene(bench, bench.host, "avr", process, inventory)))
+    bench.finish(process)
+    if bench.host.phase == "off":
+        bench.host.start()
+    wait_outcome(bench.host)
+    bench.host.wait_klippy("ready", 60.0)
+    assert bench.flash() == flash and outcome(bench.host)["outcome"] == "failed"
+    again = bench.run(deploy="deploys/backup.py")
+    assert again.code == 0 and again.line("printer-1", "avr", "backed-up"), again.output
