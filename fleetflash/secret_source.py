@@ -96,9 +96,8 @@ class SecretSource(BaseModel):
     def _from_command(self) -> str:
         program = self.command[0]
         try:
-            answer = subprocess.run(
-                list(self.command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=TIMEOUT
-            )
+            # Whatever it says beside the secret is not shown either: it may be the secret again.
+            answer = subprocess.run(list(self.command), stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT)
         except OSError as error:
             raise SecretError(
                 f"command {program}: {error.strerror or error}; install it, or name another source"

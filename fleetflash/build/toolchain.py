@@ -110,14 +110,14 @@ def read_toolchains(described: object) -> dict[str, Toolchain]:
     return found
 
 
-def first_problem(error: ValidationError, kind: str) -> str:
-    """Return what is wrong with one field, in one line that names it."""
+def first_problem(error: ValidationError, kind: str, page: str = "docs/builds.md") -> str:
+    """Return what is wrong with one field, in one line that names it and the page that tells of it."""
     problem = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "missing":
-        return f"{where} is missing; see docs/builds.md"
+        return f"{where} is missing; see {page}"
     if problem["type"] == "extra_forbidden":
-        return f"{where} is no field of {kind}; see docs/builds.md"
+        return f"{where} is no field of {kind}; see {page}"
     said = problem["msg"].removeprefix("Value error, ")
     found = f", found {problem['input']!r:.80}" if where else ""
-    return f"{where + ': ' if where else ''}{said}{found}; see docs/builds.md"
+    return f"{where + ': ' if where else ''}{said}{found}; see {page}"

@@ -215,9 +215,13 @@ def test_whatever_decides_the_output_makes_another_key(built: Built, monkeypatch
     def key(**changed: Any) -> str:
         return built.project.builder.prospect(built.gateway(**changed)).prepared.key.id
 
+    extra = built.project.directory / "port/files/main/extra.c"
+    extra.parent.mkdir(parents=True)
+    extra.write_text("int extra;\n")
     keys = [
         built.outcome.build.id,
         key(ref="v1.0.0"),
+        key(overlay="port"),
         key(target="esp32s3"),
         key(site_settings={"access_point": {"channel": 7}}),
         key(tests=None),

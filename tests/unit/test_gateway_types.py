@@ -96,7 +96,7 @@ def test_a_password_in_the_wrong_place_is_refused_without_being_shown(settings: 
         ({"version": "5.3.1"}, "esp_idf.5.3: version"),
         ({"path": "esp-idf"}, "esp_idf.5.3: path"),
         ({"tools_path": "/opt/a:b"}, "esp_idf.5.3: tools_path"),
-        ({"python": "3.11"}, "esp_idf.5.3: python is no field of an ESP-IDF"),
+        ({"python": "3.11"}, "esp_idf.5.3: python is no field of an ESP-IDF; see docs/gateway-builds.md"),
     ],
 )
 def test_an_esp_idf_that_can_not_be_is_refused(changed: dict[str, str], reason: str) -> None:

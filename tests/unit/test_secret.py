@@ -123,19 +123,25 @@ def test_a_file_in_a_repository_is_refused(tmp_path: Path) -> None:
     assert SecretSource(file=str(path)).read("WIFI").reveal() == VALUE
 
 
-def test_sources_that_are_not_there_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sources_that_are_not_there_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.delenv("NOT_SET", raising=False)
     cases = [
         (SecretSource(env="NOT_SET"), "environment variable NOT_SET is not set"),
         (SecretSource(file=str(tmp_path / "none")), "none: No such file"),
         (SecretSource(file=str(tmp_path)), "Is a directory"),
         (SecretSource(command=("no-such-pass", "show", "c4nary")), "command no-such-pass: No such file"),
-        (SecretSource(command=("sh", "-c", "echo c4nary-on-stdout; exit 3")), "command sh failed with exit code 3"),
+        (
+            SecretSource(command=("sh", "-c", "echo c4nary-out; echo c4nary-err >&2; exit 3")),
+            "command sh failed with exit code 3",
+        ),
     ]
     for source, reason in cases:
         with pytest.raises(SecretError, match=reason) as error:
             source.read("WIFI")
         assert "c4nary" not in str(error.value)
+    assert "".join(capfd.readouterr()) == ""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")

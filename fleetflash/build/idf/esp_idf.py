@@ -38,5 +38,6 @@ def read_esp_idf(described: object) -> dict[str, EspIdf]:
         try:
             found[str(name)] = EspIdf.model_validate({**fields, "name": str(name)})
         except ValidationError as error:
-            raise BoardTypeError(f"esp_idf.{name}: {first_problem(error, 'an ESP-IDF')}") from None
+            problem = first_problem(error, "an ESP-IDF", "docs/gateway-builds.md")
+            raise BoardTypeError(f"esp_idf.{name}: {problem}") from None
     return found

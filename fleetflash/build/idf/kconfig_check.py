@@ -28,6 +28,8 @@ _RENAMED = re.compile(r"\s*CONFIG_(\w+)\s+(!?)CONFIG_(\w+)")
 
 
 def main() -> int:
+    # The modules beside this one have names that others may have, too.
+    sys.path.remove(str(Path(__file__).parent))
     kconfiglib = load_library()
     if kconfiglib is None:
         return NO_LIBRARY
