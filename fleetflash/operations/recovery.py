@@ -34,11 +34,12 @@ def settled() -> Generator[FunctionCommand, None, None]:
     except LinkError as error:
         yield FunctionCommand(refuse, (str(error),), {})
         return
-    for left in found:
-        say(host, left)
     if not found:
         host.noop("nothing is left unfinished")
         return
+    if not host.state.is_executing:
+        for left in found:
+            say(host, left)
     yield FunctionCommand(settle, (), {})
 
 
