@@ -97,6 +97,8 @@ def test_fleet_goes_back_once_is_held_and_goes_forward_when_it_is_let_go(fleet: 
 
 def test_previous_is_what_ran_before_and_asking_twice_goes_back_once(fleet: Fleet, hosts: list[Host]) -> None:
     assert fleet.pyinfra(inventory(fleet, NEXT)).code == 0
+    preview = fleet.fleetflash("plan", str(inventory(fleet)), "--rollback", "--data", "to=factory")
+    assert preview.code == 2 and preview.line("printer-1", "bmcu", NEXT, FACTORY, "flash")
     back = rollback(fleet, "to=previous")
     assert back.code == 0 and back.line("6 boards: 6 flashed"), back.output
     assert [problem(fleet, host, WANTED) for host in hosts] == [""] * len(hosts)
