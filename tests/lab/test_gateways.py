@@ -107,7 +107,7 @@ def test_a_boot_is_judged_tried_again_and_taken_back_by_the_host(fleet: Gateways
     assert retried.code == 0, retried.output
     assert retried.line("gateway", "accepted at attempt 2 of 2", "'ready' (boot.yaml:6): never came"), retried.output
     assert sorted(outcome(host)["boards"]["gateway"]["boots"][0]) == BOOT
-    control.ask("fault", kind="panic", version=NEXT, count=99)
+    control.ask("fault", kind="panic", version=NEXT, count=10_000)
     rejected = fleet.flash("printer-1", NEXT, contract=str(contract))
     control.ask("clear_faults")
     assert rejected.code == 1, rejected.output

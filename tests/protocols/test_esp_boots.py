@@ -103,7 +103,7 @@ def test_a_fault_is_rejected_for_its_rule(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(judge, "AFTERMATH", 0.2)
-    with_card.do("fault", count=9, **fault)
+    with_card.do("fault", count=10_000, **fault)
     verdict = boot(with_card, contract, sd="yes").verdict
     with_card.do("clear_faults")
     assert verdict and not verdict.accepted

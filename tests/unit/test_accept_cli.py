@@ -13,7 +13,7 @@ from fleetflash.cli import main
 from tests.unit.boot_logs import ABSENT, CONTRACT, PANIC, WITH_CARD, WITHOUT_CARD, text
 
 #: More memory than this, in bytes, is not given to a judgement of 100 MB.
-MEMORY = 400 << 20
+MEMORY = 180 << 20
 
 
 def accept(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
