@@ -7,7 +7,9 @@ What comes out are artifacts: boards are pinned to them by name and version, and
 
 from pyinfra import host
 
+from fleetflash.incident.redaction import of_run
 from roles.builder import builder
 
+of_run(host.state)  # before anything is logged: from here on, nothing secret is
 if "builders" in host.groups:
     builder()

@@ -10,12 +10,14 @@ finished by the next one. A printer that prints keeps what it runs until it is i
 from pyinfra import config, host
 
 from fleetflash.boards import GROUPS
+from fleetflash.incident.redaction import of_run
 from roles.builder import builder
 from roles.flash_tools import flash_tools
 from roles.klipper_host import klipper_host, klipper_installation
 
 config.PARALLEL = 500
 
+of_run(host.state)  # before anything is logged: from here on, nothing secret is
 if "builders" in host.groups:
     builder()
 if set(GROUPS) & set(host.groups):

@@ -66,12 +66,13 @@ def plan_fleet(inventory_file: str, data: list[str], limit: list[str], back: boo
     try:
         jobs = {host.name: gevent.spawn(decide_rollback if back else decide, host) for host in hosts if host.connected}
         gevent.joinall(list(jobs.values()))
-        return [
+        plans = [
             jobs[host.name].get()
             if host.name in jobs
             else offline(host.name, unreachable.reasons.get(host.name, "SSH did not connect"))
             for host in hosts
         ]
+        return [of_run(state).plan(plan) for plan in plans]
     finally:
         disconnect_all(state)
 

@@ -12,7 +12,7 @@ from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
 from fleetflash.link.errors import LinkError
 from fleetflash.plan import Action, HostPlan
-from fleetflash.verification.check import Check
+from fleetflash.verification.check import Check, Result
 from fleetflash.verification.host_checks import check_host
 
 DEFAULT_MOONRAKER = 7125
@@ -24,7 +24,10 @@ def verify(host: Any) -> tuple[list[Check], list[Artifact]]:
     Whatever keeps it from being looked at is a check that failed.
     """
     plan = decide(host)
-    observed, moonraker = _look(host, plan)
+    try:
+        observed, moonraker = _look(host, plan)
+    except BoardDataError as error:
+        return [Check(host.name, "-", "inventory", "readable", "a mistake", Result.FAILED, str(error))], []
     store, images, pinned = Store(), {}, []
     for board in plan.boards:
         if board.wanted is not None:
@@ -37,22 +40,27 @@ def verify(host: Any) -> tuple[list[Check], list[Artifact]]:
 
 
 def moonraker_port(host: Any) -> int:
-    """Return the port of a host's Moonraker, ``moonraker_port`` in its data; 0: there is none to be asked."""
+    """Return the port of a host's Moonraker, ``moonraker_port`` in its data; 0: there is none to be asked.
+
+    Raises ``BoardDataError``.
+    """
     if not host.data.get("klipper_service", "klipper.service"):
         return 0
     port = host.data.get("moonraker_port", DEFAULT_MOONRAKER)
-    return port if isinstance(port, int) and 0 <= port < 65536 else DEFAULT_MOONRAKER
+    if not isinstance(port, int) or isinstance(port, bool) or not 0 <= port < 65536:
+        raise BoardDataError(f"moonraker_port: expected a port up to 65535, or 0 for none, found {port!r:.40}")
+    return port
 
 
 def _look(host: Any, plan: HostPlan) -> tuple[Snapshot | None, dict[str, str]]:
     if plan.actions(Action.OFFLINE):
         return None, {}
     request = EvidenceRequest(logs=False, moonraker=moonraker_port(host))
+    desired = read_host(host.name, host.data.dict())
     try:
-        desired = read_host(host.name, host.data.dict())
         observed = snapshot(transport(host), desired)
         if not request.moonraker:
             return observed, {}
         return observed, evidence(transport(host), host.name, request, sudo=False).moonraker
-    except (LinkError, BoardDataError):
+    except LinkError:
         return None, {}  # the plan says the same

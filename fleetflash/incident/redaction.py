@@ -13,6 +13,7 @@ from urllib.parse import quote, quote_plus
 from fleetflash.incident.secrets import NAMED, secret_values
 
 if TYPE_CHECKING:
+    from fleetflash.plan import HostPlan
     from fleetflash.report.table import Row
 
 MARK = "[redacted]"
@@ -64,6 +65,11 @@ class Redactor:
     def lines(self, lines: Iterable[str]) -> list[str]:
         """Return lines without secrets; one that spans several of them becomes one line."""
         return self.text("\n".join(lines)).split("\n")
+
+    def plan(self, plan: "HostPlan") -> "HostPlan":
+        """Return a plan whose reasons and notes may be shown: a mistake may have a secret beside it."""
+        boards = tuple(replace(board, reason=self.text(board.reason)) for board in plan.boards)
+        return replace(plan, boards=boards, notes=tuple(map(self.text, plan.notes)))
 
     def row(self, row: "Row") -> "Row":
         """Return a table's row without secrets."""

@@ -14,7 +14,7 @@ from fleetflash.build.builds import Build, Builds
 from fleetflash.build.location import cache_directory
 from fleetflash.facts.decision import controller, decide, transport
 from fleetflash.facts.evidence import evidence
-from fleetflash.facts.verification import moonraker_port
+from fleetflash.facts.verification import DEFAULT_MOONRAKER, moonraker_port
 from fleetflash.incident import bundle
 from fleetflash.incident.archive import Archive, IncidentError
 from fleetflash.incident.bundle import Occasion
@@ -99,8 +99,15 @@ def _request(target: Any, transaction: str) -> EvidenceRequest:
         service=desired.service,
         socket=desired.socket,
         ports=[board.port for board in desired.boards],
-        moonraker=moonraker_port(target),
+        moonraker=_moonraker(target),
     )
+
+
+def _moonraker(target: Any) -> int:
+    try:
+        return moonraker_port(target)
+    except BoardDataError:
+        return DEFAULT_MOONRAKER
 
 
 def _desired(target: Any) -> KlipperHost:

@@ -4,12 +4,15 @@ import dataclasses
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from fleetflash.agent.schema import Firmware, TransactionFacts
+from fleetflash.boards import BoardDataError
+from fleetflash.facts.verification import moonraker_port
 from fleetflash.incident.redaction import Redactor
-from fleetflash.plan import offline
+from fleetflash.plan import offline, unusable
 from fleetflash.report.verification import VerificationReport
 from fleetflash.verification.check import Check, Result, exit_code, print_checks, to_json
 from fleetflash.verification.host_checks import check_host
@@ -142,3 +145,19 @@ def test_report_is_without_secrets_and_says_what_could_not_be_built(
     report = VerificationReport(Redactor(), rebuilds=False, as_json=True)
     report.add([check(Result.OK)], [built])
     assert report.conclude() == 0 and json.loads(capsys.readouterr().out)["exit_code"] == 0
+
+
+@pytest.mark.parametrize(("data", "port"), [({}, 7125), ({"moonraker_port": 0}, 0), ({"klipper_service": None}, 0)])
+def test_moonraker_is_asked_where_the_inventory_says(data: dict[str, object], port: int) -> None:
+    assert moonraker_port(SimpleNamespace(data=data)) == port
+
+
+@pytest.mark.parametrize("port", ["7125", True, -1, 65536])
+def test_moonraker_port_that_is_none_is_refused(port: object) -> None:
+    with pytest.raises(BoardDataError, match="moonraker_port: expected a port"):
+        moonraker_port(SimpleNamespace(data={"moonraker_port": port}))
+
+
+def test_plan_that_is_shown_is_without_the_secret_beside_a_mistake() -> None:
+    shown = Redactor(["hunter2"]).plan(unusable("h", "boards: expected a dictionary, found 'hunter2'"))
+    assert shown.boards[0].reason == "boards: expected a dictionary, found '[redacted]'"
