@@ -12,6 +12,7 @@ _DRY_RUN = {
     Action.FLASH: ("would be flashed", Result.DRIFT),
     Action.DEFER: ("would be deferred", Result.DRIFT),
     Action.WAITING: ("waits for hands", Result.DRIFT),
+    Action.HOLD: ("held after a rollback", Result.DRIFT),
     Action.REFUSE: ("would be refused", Result.FAILED),
     Action.OFFLINE: ("offline", Result.FAILED),
 }
