@@ -689,8 +689,8 @@ MUTANTS = [
     Mutant(
         "files of a virtualenv",
         "fleetflash/agent/virtualenv.py",
-        "if not file.exists() or",
-        "if False or",
+        "    except OSError:\n        return False\n    return not size or found == int(size)",
+        "    except OSError:\n        return True\n    return not size or found == int(size)",
         "tests/unit/test_virtualenv.py -k complete",
     ),
     Mutant(
