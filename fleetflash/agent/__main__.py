@@ -115,8 +115,8 @@ def _runner(transaction_id: str) -> "Runner":
 
 
 def _archive() -> Path:
-    """Return the zip file that this module was loaded from."""
-    return Path(globals()["__loader__"].archive)
+    """Return the zip file that was started; modules may come from the same, compiled."""
+    return Path(vars(sys.modules["__main__"])["__loader__"].archive)
 
 
 def _streams() -> Tuple[BinaryIO, BinaryIO]:

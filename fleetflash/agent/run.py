@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Dict, Optional
 
 from fleetflash.agent import disk, guard, klippy, systemd, wire
+from fleetflash.agent.compiled import compiled
 from fleetflash.agent.events import POLL_INTERVAL, EventReader, path_for
 from fleetflash.agent.patience import settle_seconds
 from fleetflash.agent.schema import UNIT, SchemaError, Transaction, from_json
@@ -151,6 +152,12 @@ def _install(store: Store, archive: bytes) -> Path:
     path = store.agent(sha256)
     if disk.sha256_file(path) != sha256:
         disk.write_file(path, archive)
+    quick = store.compiled_agent(sha256)
+    if not quick.exists():
+        try:
+            disk.write_file(quick, compiled(archive))
+        except OSError:
+            pass  # a full disk; it only saves time
     return path
 
 
