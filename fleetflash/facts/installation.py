@@ -142,7 +142,8 @@ def _look(host: Any, wanted: Desired) -> Found:
 
 def entries(host: Any) -> list[Any]:
     """Return all entries of the inventory that are about this host: a printer each."""
-    return [other for other in host.state.inventory if address(other) == address(host) and _has_klipper(other)]
+    place = address(host)
+    return [other for other in host.state.inventory if address(other) == place and _has_klipper(other)]
 
 
 def bringer(host: Any) -> str:
