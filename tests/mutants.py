@@ -836,8 +836,8 @@ MUTANTS = [
     Mutant(
         "files of a virtualenv",
         "fleetflash/agent/virtualenv.py",
-        "if not file.exists() or",
-        "if False or",
+        "    except OSError:\n        return False\n    return not size or found == int(size)",
+        "    except OSError:\n        return True\n    return not size or found == int(size)",
         "tests/unit/test_virtualenv.py -k complete",
     ),
     Mutant(
@@ -846,6 +846,27 @@ MUTANTS = [
         "if state in (Printer.PRINTING, Printer.PAUSED):",
         "if False:",
         "tests/unit/test_installation.py -k disturbed",
+    ),
+    Mutant(
+        "what was seen before a change is not believed after it",
+        "fleetflash/facts/installation.py",
+        "    if address(host) in _changed or not",
+        "    if not",
+        "tests/unit/test_expected.py -k changed",
+    ),
+    Mutant(
+        "a service that must be restarted is not confirmed",
+        "fleetflash/agent/expected.py",
+        "return is_up and not pending_restart.marked(unit)",
+        "return is_up",
+        "tests/unit/test_expected.py -k service",
+    ),
+    Mutant(
+        "a damaged compiled agent is not imported",
+        "fleetflash/link/bootstrap.py",
+        "if t and t[:64]==hashlib.sha256(t[64:]).hexdigest().encode() else [];",
+        "if t else [];",
+        "tests/unit/test_session.py -k compiled",
     ),
     Mutant(
         "printer.cfg is the user's",

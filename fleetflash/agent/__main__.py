@@ -3,24 +3,18 @@
 Unprivileged: ``snapshot``, ``serve``, ``identify``, and ``evidence``, which finds more as root. As root: ``run`` and
 ``provision`` (over SSH), ``transact`` and ``settle`` (systemd).
 On an SSH channel the bootstrap has said ``wire.MARKER`` before this runs.
+
+Each command imports what it needs: the agent runs from an archive in memory, so Python compiles every module anew each
+time, and a snapshot must not pay for all programmers.
 """
 
 import json
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Dict, List, Tuple
+from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Dict, List, Tuple, Type
 
-from fleetflash.agent import evidence, provision, run, serve, snapshot, systemd, wire
-from fleetflash.agent.backup_run import BackupRunner
-from fleetflash.agent.capture import Recorder
-from fleetflash.agent.port import PortError
-from fleetflash.agent.ports import SerialPort
-from fleetflash.agent.protocols import klipper
-from fleetflash.agent.protocols.errors import ProtocolError
-from fleetflash.agent.record import COMMITTED
-from fleetflash.agent.schema import EvidenceRequest, SchemaError, SnapshotRequest, from_json, to_json
-from fleetflash.agent.store import Store, StoreError
-from fleetflash.agent.transaction import Runner
+if TYPE_CHECKING:
+    from fleetflash.agent.transaction import Runner
 
 
 def main() -> int:
@@ -30,12 +24,30 @@ def main() -> int:
         return 2
     try:
         return COMMANDS[command](arguments)
-    except (PortError, ProtocolError, SchemaError, StoreError, systemd.SystemdError, wire.WireError) as error:
+    except Exception as error:
+        if not isinstance(error, _told()):
+            raise
         print(error, file=sys.stderr)
         return 1
 
 
+def _told() -> Tuple[Type[Exception], ...]:
+    """Return the errors whose message says all."""
+    from fleetflash.agent.port import PortError
+    from fleetflash.agent.protocols.errors import ProtocolError
+    from fleetflash.agent.schema import SchemaError
+    from fleetflash.agent.store import StoreError
+    from fleetflash.agent.systemd import SystemdError
+    from fleetflash.agent.wire import WireError
+
+    return PortError, ProtocolError, SchemaError, StoreError, SystemdError, WireError
+
+
 def _snapshot(arguments: List[str]) -> int:
+    from fleetflash.agent import snapshot, wire
+    from fleetflash.agent.schema import SnapshotRequest, from_json, to_json
+    from fleetflash.agent.store import Store
+
     stdin, stdout = _streams()
     frame = wire.read_frame(stdin)
     if frame is None:
@@ -48,6 +60,10 @@ def _snapshot(arguments: List[str]) -> int:
 
 
 def _evidence(arguments: List[str]) -> int:
+    from fleetflash.agent import evidence, wire
+    from fleetflash.agent.schema import EvidenceRequest, from_json, to_json
+    from fleetflash.agent.store import Store
+
     stdin, stdout = _streams()
     frame = wire.read_frame(stdin)
     if frame is None:
@@ -60,19 +76,28 @@ def _evidence(arguments: List[str]) -> int:
 
 
 def _serve(arguments: List[str]) -> int:
+    from fleetflash.agent import serve
+
     return serve.main(0, 1)
 
 
 def _run(arguments: List[str]) -> int:
+    from fleetflash.agent import run
+    from fleetflash.agent.store import Store
+
     stdin, stdout = _streams()
     return run.main(Store(), _archive().read_bytes(), stdin, stdout)
 
 
 def _provision(arguments: List[str]) -> int:
+    from fleetflash.agent import provision
+
     return provision.main(*_streams())
 
 
 def _transact(arguments: List[str]) -> int:
+    from fleetflash.agent.record import COMMITTED
+
     return 0 if _runner(arguments[0]).run() == COMMITTED else 1
 
 
@@ -83,6 +108,9 @@ def _settle(arguments: List[str]) -> int:
 
 def _identify(arguments: List[str]) -> int:
     """``identify PORT [BAUD]``: print what the Klipper firmware behind a free port says of itself."""
+    from fleetflash.agent.ports import SerialPort
+    from fleetflash.agent.protocols import klipper
+
     port = SerialPort.open(arguments[0], int(arguments[1]) if len(arguments) > 1 else 250000)
     try:
         found = klipper.identify(port)
@@ -93,7 +121,12 @@ def _identify(arguments: List[str]) -> int:
     return 0
 
 
-def _runner(transaction_id: str) -> Runner:
+def _runner(transaction_id: str) -> "Runner":
+    from fleetflash.agent.backup_run import BackupRunner
+    from fleetflash.agent.capture import Recorder
+    from fleetflash.agent.store import Store
+    from fleetflash.agent.transaction import Runner
+
     store = Store()
     transaction = store.read_transaction(transaction_id)
     kind = BackupRunner if transaction.backup_only else Runner
@@ -103,8 +136,8 @@ def _runner(transaction_id: str) -> Runner:
 
 
 def _archive() -> Path:
-    """Return the zip file that this module was loaded from."""
-    return Path(globals()["__loader__"].archive)
+    """Return the zip file that was started; modules may come from the same, compiled."""
+    return Path(vars(sys.modules["__main__"])["__loader__"].archive)
 
 
 def _streams() -> Tuple[BinaryIO, BinaryIO]:

@@ -8,6 +8,7 @@ from typing import Callable, Iterator, Optional, cast
 from fleetflash.agent import devices
 from fleetflash.agent.boot_watch import Keep, listen
 from fleetflash.agent.connections import CONNECTIONS, absence, locate
+from fleetflash.agent.patience import PORT_SECONDS
 from fleetflash.agent.port import Port, PortError
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols import klipper
@@ -24,8 +25,6 @@ OpenPort = Callable[[str, int], SerialPort]
 ELF_SHA256 = "elf_sha256"
 #: A board that has just been reset gets this long to answer with its firmware, in seconds.
 BOOT_SECONDS = 15.0
-#: A port that is gone gets this long to come back: after a boot, or while a USB hub settles.
-PORT_SECONDS = 30.0
 
 
 class WrongFirmwareError(Exception):

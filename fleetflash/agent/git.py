@@ -3,7 +3,7 @@
 import os
 import subprocess
 from pathlib import Path
-from typing import List
+from typing import List, Tuple
 
 #: A fetch over a slow line may take its time; a git that hangs must end all the same, in seconds.
 GIT_SECONDS = 900.0
@@ -56,10 +56,11 @@ def is_repository(directory: Path) -> bool:
     return True
 
 
-def changes(directory: Path, untracked: bool = False) -> List[str]:
-    """Return the names of files that differ from what is committed; ``untracked``: those that git doesn't know."""
+def changes(directory: Path) -> Tuple[List[str], List[str]]:
+    """Return the names of files that differ from what is committed, and of those that git doesn't know."""
     lines = git(directory, "status", "--porcelain", "--untracked-files=normal", GIT_OPTIONAL_LOCKS="0").splitlines()
-    return [line[3:] for line in lines if line.startswith("??") == untracked]
+    known = [line[3:] for line in lines if not line.startswith("??")]
+    return known, [line[3:] for line in lines if line.startswith("??")]
 
 
 def _reason(error: bytes) -> str:

@@ -78,7 +78,7 @@ def start_guarded(transaction: Transaction, agent: Path, outcome: Path, verb: st
 
 def is_idle() -> bool:
     """Whether neither a transaction runs nor the settling of one, after its death or after a boot."""
-    return systemd.is_gone(UNIT) and systemd.is_gone(SETTLE_UNIT.name)
+    return systemd.are_gone([UNIT, SETTLE_UNIT.name])
 
 
 def raise_guard(transaction: Transaction, agent: Path) -> None:

@@ -24,6 +24,8 @@ class Status:
     """``state``: ready, startup, shutdown or error; ``mcus``: klippy's name of each MCU → what it runs.
 
     ``version``, ``path``, ``python``: of klippy itself, where its code lies and the interpreter that runs it.
+    ``sections``: the ``[mcu]`` sections that it was configured with, if they were asked for; a board on a CAN bus has
+    ``canbus_uuid`` and ``canbus_interface`` instead of ``serial`` (Klipper ``docs/Config_Reference.md``).
     """
 
     state: str
@@ -34,6 +36,7 @@ class Status:
     version: str = ""
     path: str = ""
     python: str = ""
+    sections: List[McuSection] = field(default_factory=list)
 
     @property
     def prints(self) -> bool:
@@ -86,8 +89,12 @@ class _Session:
         return message
 
 
-def status(path: str, timeout: float = 5.0) -> Status:
-    """Ask klippy behind the socket ``path``; raises ``KlippyError`` without an answer within ``timeout`` seconds."""
+def status(path: str, timeout: float = 5.0, sections: bool = False) -> Status:
+    """Ask klippy behind the socket ``path``; raises ``KlippyError`` without an answer within ``timeout`` seconds.
+
+    ``sections`` are asked for in the same query: while Moonraker is subscribed, klippy answers queries only every
+    0.25 s (``klippy/webhooks.py``, ``SUBSCRIPTION_REFRESH_TIME``).
+    """
     session = _Session(path, timeout)
     try:
         info = session.call("info")
@@ -102,6 +109,8 @@ def status(path: str, timeout: float = 5.0) -> Status:
             names = _mcu_names(session)
             query: Dict[str, Any] = dict.fromkeys(names)
             query.update({"print_stats": ["state"], "pause_resume": ["is_paused"], "idle_timeout": ["state"]})
+            if sections:
+                query["configfile"] = ["settings"]
             found = session.call("objects/query", {"objects": query}).get("status", {})
         except KlippyError:
             if result.state in ("startup", "error"):
@@ -113,22 +122,11 @@ def status(path: str, timeout: float = 5.0) -> Status:
     result.paused = bool(found.get("pause_resume", {}).get("is_paused", False))
     for name in names:
         result.mcus[name[4:] if name.startswith("mcu ") else name] = _firmware(found.get(name, {}))
+    result.sections = _sections(found.get("configfile", {}).get("settings", {}), result.mcus)
     return result
 
 
-def mcu_sections(path: str, timeout: float = 5.0) -> List[McuSection]:
-    """Return the ``[mcu]`` sections that klippy was configured with.
-
-    A board on a CAN bus has ``canbus_uuid`` and ``canbus_interface`` instead of ``serial`` (Klipper
-    ``docs/Config_Reference.md``).
-    """
-    running = status(path, timeout).mcus
-    session = _Session(path, timeout)
-    try:
-        found = session.call("objects/query", {"objects": {"configfile": ["settings"]}})
-    finally:
-        session.socket.close()
-    settings = found.get("status", {}).get("configfile", {}).get("settings", {})
+def _sections(settings: Dict[str, Any], running: Dict[str, Firmware]) -> List[McuSection]:
     sections = []
     for title, options in sorted(settings.items()):
         name = title[4:] if title.startswith("mcu ") else title

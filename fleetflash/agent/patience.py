@@ -1,8 +1,9 @@
 """How long a board that resists its way back is tried, and so how long a settling may take."""
 
-from fleetflash.agent.board import PORT_SECONDS
 from fleetflash.agent.schema import Transaction
 
+#: A port that is gone gets this long to come back, in seconds: after a boot, or while a USB hub settles.
+PORT_SECONDS = 30.0
 #: A board that resists is tried again: a power dip or a replugged cable passes.
 RESTORE_ATTEMPTS = 4
 #: Seconds between two attempts.

@@ -2,7 +2,8 @@
 
 Messages, controller → agent, one a session; what belongs to a user is done as that user, an empty ``user`` is root::
 
-    {"type": "look", "user": ..., "trees": {path: ref}, "environments": {path: requirements}, "services": [...]}
+    {"type": "look", "user": ..., "trees": {path: ref}, "environments": {path: requirements}, "services": [...],
+     "expected": [expectations, see ``fleetflash.agent.expected``]}
     {"type": "checkout", "user": ..., "path": ..., "ref": ..., "repository": ..., "discard": bool, "size": bytes,
      "services": [...]}                    followed by ``size`` bytes in DATA frames: a bundle; with 0 the host fetches
     {"type": "environment", "user": ..., "path": ..., "requirements": ..., "size": bytes, "services": [...]}
@@ -10,7 +11,8 @@ Messages, controller → agent, one a session; what belongs to a user is done as
 
 Paths are absolute, or below the user's home. ``services`` run from what is changed. And agent → controller::
 
-    {"type": "found", "home": ..., "trees": {path: {...}}, "environments": {path: flaw}, "restart": [services]}
+    {"type": "found", "home": ..., "trees": {path: {...}}, "environments": {path: flaw}, "restart": [services],
+     "held": [true or false for each expectation]}
     {"type": "done", "detail": what was kept of what lay there}        {"type": "refused", "message": ...}
 """
 
@@ -23,7 +25,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Optional
 
-from fleetflash.agent import as_user, pending_restart, source_tree, virtualenv, wire
+from fleetflash.agent import as_user, expected, pending_restart, source_tree, virtualenv, wire
 from fleetflash.agent.git import GitError
 
 #: Where an upload lies until it has been used.
@@ -44,6 +46,8 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> int:
         user = str(message.get("user") or "root")
         home = as_user.home(user)
         with _upload(stdin, int(message.get("size", 0))) as upload, _turn(message["type"] == "look"):
+            # As root: not all of it may be read by the user.
+            message["held"] = expected.held(message.get("expected", []))
             fresh = [] if message["type"] == "look" else pending_restart.mark(message["services"])
             code = as_user.run_as(user, lambda: _answer(message, home, upload, stdout))
             if code == UNTOUCHED:
@@ -73,7 +77,8 @@ def _look(message: Message, home: Path, upload: Optional[Path]) -> Message:
             trees[path] = {"kind": "unknown", "is_current": False, "error": str(error)}
     flaws = {path: virtualenv.flaw(home / path, text) for path, text in message["environments"].items()}
     waiting = [service for service in message["services"] if pending_restart.marked(service)]
-    return {"type": "found", "home": str(home), "trees": trees, "environments": flaws, "restart": waiting}
+    found = {"home": str(home), "trees": trees, "environments": flaws, "restart": waiting, "held": message["held"]}
+    return {"type": "found", **found}
 
 
 def _checkout(message: Message, home: Path, upload: Optional[Path]) -> Message:

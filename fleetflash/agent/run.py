@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, List, Optional
 
 from fleetflash.agent import backup_transfer, disk, guard, klippy, requests, systemd, wire
+from fleetflash.agent.compiled import compiled
 from fleetflash.agent.events import POLL_INTERVAL, EventReader, path_for
 from fleetflash.agent.patience import settle_seconds
 from fleetflash.agent.recovery import Recovery
@@ -196,6 +197,12 @@ def _install(store: Store, archive: bytes) -> Path:
     path = store.agent(sha256)
     if disk.sha256_file(path) != sha256:
         disk.write_file(path, archive)
+    quick = store.compiled_agent(sha256)
+    if not quick.exists():
+        try:
+            disk.write_file(quick, compiled(archive))
+        except OSError:
+            pass  # a full disk; it only saves time
     return path
 
 

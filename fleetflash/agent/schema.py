@@ -5,6 +5,7 @@ transaction on a host's disk can be read with any editor.
 """
 
 import dataclasses
+import functools
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, Union, get_type_hints
 
@@ -529,10 +530,15 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     raise SchemaError(f"{where}: expected {getattr(kind, '__name__', kind)}, found {value!r}")
 
 
+@functools.lru_cache(maxsize=None)
+def _hints(kind: Any) -> Dict[str, Any]:
+    return get_type_hints(kind)
+
+
 def _build_dataclass(kind: Any, value: Any, where: str) -> Any:
     if not isinstance(value, dict):
         raise SchemaError(f"{where}: expected an object, found {value!r}")
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}
     unknown = sorted(set(value) - set(fields))
     if unknown:

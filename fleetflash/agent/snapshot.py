@@ -23,7 +23,6 @@ from fleetflash.agent.schema import (
     BoardFacts,
     Firmware,
     Holder,
-    McuSection,
     PortFacts,
     Probe,
     ServiceFacts,
@@ -57,7 +56,7 @@ def take(request: SnapshotRequest, store: Store) -> Snapshot:
         )
         for port in devices.list_ports({})
     ]
-    sections = _sections(service)
+    sections = status.sections if status else []
     transaction = None if no_systemd else _transaction(store)
     writing = bool(transaction and transaction.running)
     serials = {section.name: section.serial for section in sections}
@@ -122,7 +121,7 @@ def _status(path: str) -> klippy.Status:
     while True:
         waited = time.monotonic() - started
         try:
-            status = klippy.status(path)
+            status = klippy.status(path, sections=True)
         except klippy.KlippyError:
             if waited > SOCKET_SECONDS or os.path.exists(path):
                 raise
@@ -130,14 +129,6 @@ def _status(path: str) -> klippy.Status:
             if status.state != "startup" or waited > STARTUP_SECONDS:
                 return status
         time.sleep(0.3)
-
-
-def _sections(service: ServiceFacts) -> List[McuSection]:
-    """Return klippy's own ``[mcu]`` sections; none when it can't say."""
-    try:
-        return klippy.mcu_sections(service.socket) if service.klippy else []
-    except klippy.KlippyError:
-        return []
 
 
 def _board(

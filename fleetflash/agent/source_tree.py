@@ -54,12 +54,13 @@ def look(path: Path, ref: str) -> Tree:
         return Tree("foreign")
     commit = commit_of(path, "HEAD")
     moving = (path / MOVING).exists()
+    changed, untracked = ([], []) if moving or not commit else changes(path)
     return Tree(
         "repository",
         commit,
         commit_of(path, f"refs/tags/{ref}") or commit_of(path, ref),
-        [] if moving or not commit else changes(path),
-        [] if moving or not commit else changes(path, untracked=True),
+        changed,
+        untracked,
         bool(commit) and not moving and _is_local(path, commit),
         moving,
     )

@@ -4,6 +4,7 @@
 
     /var/lib/fleetflash/
       agent/<sha256>.pyz            the agent, by its hash
+      agent/<sha256>.<python>.zip   the same, compiled by a version of Python
       images/<sha256>.bin           images to write, and ways back
       transactions/<id>/            transaction.json, journal.jsonl, outcome.json, monitor-<board>-<number>.log
       boards/<name>.json            what the last committed transaction left on a board
@@ -16,6 +17,7 @@
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Set
@@ -98,6 +100,9 @@ class Store:
 
     def agent(self, sha256: str) -> Path:
         return self.root / "agent" / f"{sha256}.pyz"
+
+    def compiled_agent(self, sha256: str) -> Path:
+        return self.root / "agent" / f"{sha256}.{sys.implementation.cache_tag}.zip"
 
     def image(self, sha256: str) -> Path:
         return self.root / "images" / f"{sha256}.bin"

@@ -46,6 +46,12 @@ def is_gone(unit: str) -> bool:
     return show(unit, ["ActiveState"]).get("ActiveState", "inactive") in GONE_STATES
 
 
+def are_gone(units: Sequence[str]) -> bool:
+    """As ``is_gone`` for each of them, asked at once."""
+    output = systemctl("show", *units, "--no-pager", "--property=ActiveState")
+    return all(line.partition("=")[2] in GONE_STATES for line in output.splitlines() if "=" in line)
+
+
 def run_transient(unit: str, properties: List[str], command: List[str]) -> None:
     """Start ``command`` as a transient service; raises ``SystemdError`` when a unit of that name exists already."""
     arguments = ["systemd-run", "--quiet", f"--unit={unit}", "--collect"]

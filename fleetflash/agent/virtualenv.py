@@ -103,15 +103,23 @@ def _damage(path: Path) -> str:
     if not records:
         return "has no packages"
     for record in records:
-        packages = record.parent.parent
+        packages = str(record.parent.parent)
         with open(str(record), newline="", encoding="utf-8") as lines:
             for row in csv.reader(lines):
                 if len(row) < 3 or row[0].endswith(".pyc"):
                     continue
-                file = packages / row[0]
-                if not file.exists() or (row[2] and file.stat().st_size != int(row[2])):
+                if not _is_there(f"{packages}/{row[0]}", row[2]):
                     return f"lacks {row[0]}"
     return ""
+
+
+def _is_there(file: str, size: str) -> bool:
+    """Whether a file is there, and as large as it was recorded. There are thousands, hence no ``Path``."""
+    try:
+        found = os.stat(file).st_size  # noqa: PTH116
+    except OSError:
+        return False
+    return not size or found == int(size)
 
 
 def _run(command: List[str], advice: str) -> None:

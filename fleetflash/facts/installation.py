@@ -1,5 +1,6 @@
 """What a host runs Klipper from, against what it shall, with all entries of the inventory that are the same host."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from fleetflash.plan import Printer, printer_state
 from fleetflash.provision import bundle, requirements
 from fleetflash.provision.conversation import Found, Provisioning
 from fleetflash.provision.errors import ProvisionError
+from fleetflash.provision.expected import Expected
 
 TREE, ENVIRONMENT, MOONRAKER = "klipper", "klippy-env", "moonraker-env"
 
@@ -81,28 +83,56 @@ def provisioning(host: Any) -> Provisioning:
     return Provisioning(transport(host), host.name, needs_sudo(host))
 
 
-#: What hosts had when they were asked last, with whether pyinfra only prepared its operations then.
-_known: dict[str, tuple[bool, Found]] = {}
+#: What hosts had when they were asked last, and in which circumstances.
+_known: dict[str, tuple[tuple[bool, bool], Found]] = {}
+#: What entries are expected to have when there is nothing to do.
+_expected: dict[str, frozenset[Expected]] = {}
+#: Hosts on which this run has changed something: what was seen before may be true no longer.
+_changed: set[tuple[str, int]] = set()
+
+
+def expect(host: Any, everything: Iterable[Expected]) -> None:
+    """Have these checked by the look that the host gets anyway, so that no operation has to ask by itself."""
+    _expected[host.name] = frozenset(everything)
+
+
+def confirmed(host: Any, *expected: Expected) -> bool:
+    """Whether a look has found all of these, and nothing was changed on the host since; if not, they may be there."""
+    if address(host) in _changed or not _expected.get(host.name, frozenset()).issuperset(expected):
+        return False
+    known = _known.get(host.name)
+    try:
+        found = known[1] if known and known[0] == _circumstances(host) else look(host, desired(host))
+    except Errors:
+        return False
+    return found.held.issuperset(expected)
 
 
 def forget(host: Any) -> None:
-    """Have the host asked anew: something was changed there."""
+    """Have the host asked anew: something is about to be changed there."""
     _known.pop(host.name, None)
+    _changed.add(address(host))
 
 
 def look(host: Any, wanted: Desired) -> Found:
     """Say what the host has. A fresh Debian may have neither Python nor the user: then it has nothing, and why."""
-    executing = bool(host.state.is_executing)
     known = _known.get(host.name)
-    if known is None or known[0] != executing or known[1].problem:
-        known = _known[host.name] = (executing, _look(host, wanted))
+    if known is None or known[0] != _circumstances(host) or known[1].problem:
+        known = _known[host.name] = (_circumstances(host), _look(host, wanted))
     return known[1]
 
 
+def _circumstances(host: Any) -> tuple[bool, bool]:
+    """Whether pyinfra executes its operations or only prepares them, and whether this entry brings what is shared."""
+    return bool(host.state.is_executing), bringer(host) == host.name
+
+
 def _look(host: Any, wanted: Desired) -> Found:
+    user, services = wanted.installation.user, list(wanted.services)
+    shared = ({TREE: wanted.ref}, wanted.texts) if bringer(host) == host.name else ({}, {})
+    expected = () if address(host) in _changed else tuple(_expected.get(host.name, ()))
     try:
-        user = wanted.installation.user
-        found = provisioning(host).look(user, {TREE: wanted.ref}, wanted.texts, list(wanted.services))
+        found = provisioning(host).look(user, *shared, services, expected)
     except (LinkError, ProvisionError) as error:
         return Found(problem=str(error))
     if found.home != wanted.installation.home:
@@ -112,7 +142,8 @@ def _look(host: Any, wanted: Desired) -> Found:
 
 def entries(host: Any) -> list[Any]:
     """Return all entries of the inventory that are about this host: a printer each."""
-    return [other for other in host.state.inventory if address(other) == address(host) and _has_klipper(other)]
+    place = address(host)
+    return [other for other in host.state.inventory if address(other) == place and _has_klipper(other)]
 
 
 def bringer(host: Any) -> str:

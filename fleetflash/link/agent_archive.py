@@ -7,7 +7,11 @@ import zipfile
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parents[1]
+# What the bootstrap has put on the path is the same, compiled; it goes before this archive, which is first by now.
 _START = """import sys
+
+if sys.path[1].endswith("." + sys.implementation.cache_tag + ".zip"):
+    sys.path.insert(0, sys.path.pop(1))
 
 from fleetflash.agent.__main__ import main
 

@@ -3,6 +3,9 @@
 It prints ``wire.MARKER`` and a word on a line of their own: ``have`` when the host keeps this very archive in
 ``AGENT_DIRECTORY``, ``need`` when it wants eight bytes of length and the archive on its standard input, or
 ``old <version>`` when its Python can't run the agent. Then the agent runs from memory, and frames follow.
+
+Beside an archive that the host keeps may lie the same, compiled (``fleetflash.agent.compiled``): what is imported comes
+from there.
 """
 
 import re
@@ -25,6 +28,9 @@ _PROGRAM = (
     "sys.stdout.flush();"
     "v or sys.exit(1);"
     'i=io.BufferedReader(io.FileIO(0,"rb",False),1);'
+    'c=p[:-3]+sys.implementation.cache_tag+".zip" if k else "";'
+    't=open(c,"rb").read() if os.path.isfile(c) and os.access(c,os.R_OK) else b"";'
+    "sys.path[:0]=[c] if t and t[:64]==hashlib.sha256(t[64:]).hexdigest().encode() else [];"
     'd=d if k else i.read(int.from_bytes(i.read(8),"big"));'
     'hashlib.sha256(d).hexdigest()==h or sys.exit("the agent arrived incomplete: "+str(len(d))+" bytes");'
     'f=os.memfd_create("fleetflash-agent");'

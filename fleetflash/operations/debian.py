@@ -8,6 +8,9 @@ from pyinfra.api import FunctionCommand, operation
 from pyinfra.facts.deb import DebPackages
 from pyinfra.operations import apt, server
 
+from fleetflash.operations.bring import bring
+from fleetflash.provision import expected
+
 #: Another apt, such as the daily one, is waited for so long, in seconds.
 LOCK_SECONDS = 300
 
@@ -19,13 +22,15 @@ def packages(packages: Sequence[str]) -> Generator[Any, None, None]:
 
     + packages: Debian's names
     """
+    yield from bring([expected.packages(packages)], lambda: _install(packages), "all packages are installed")
+
+
+def _install(packages: Sequence[str]) -> Generator[Any, None, None]:
     there = host.get_fact(DebPackages)
     missing = [package for package in packages if package.split(":")[0] not in there]
-    if not missing:
-        host.noop("all packages are installed")
-        return
-    wait = f"-o DPkg::Lock::Timeout={LOCK_SECONDS}"
-    yield from apt.packages._inner(packages=missing, update=True, no_recommends=True, extra_install_args=wait)
+    if missing:
+        wait = f"-o DPkg::Lock::Timeout={LOCK_SECONDS}"
+        yield from apt.packages._inner(packages=missing, update=True, no_recommends=True, extra_install_args=wait)
 
 
 @operation()
@@ -37,12 +42,15 @@ def user(user: str, home: str, groups: Sequence[str]) -> Generator[Any, None, No
     + home: its home directory
     + groups: that it shall be in, among others
     """
+    done = f"user {user} is there, with its groups"
+    yield from bring([expected.account(user, home, groups)], lambda: _make_user(user, home, groups), done)
+
+
+def _make_user(user: str, home: str, groups: Sequence[str]) -> Generator[Any, None, None]:
     commands = list(server.user._inner(user=user, home=home, groups=list(groups), append=True, create_home=True))
-    if not commands:
-        host.noop(f"user {user} is there, with its groups")
-        return
-    yield from commands
-    yield FunctionCommand(_log_in_again, (), {})
+    if commands:
+        yield from commands
+        yield FunctionCommand(_log_in_again, (), {})
 
 
 def _log_in_again(state: Any, host: Any) -> bool:

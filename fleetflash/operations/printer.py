@@ -4,11 +4,9 @@ import io
 import shlex
 import time
 from collections.abc import Generator, Sequence
-from pathlib import Path
 from typing import Any
 
 import gevent
-from jinja2 import Environment, StrictUndefined
 from pyinfra import host, logger
 from pyinfra.api import FunctionCommand, operation
 from pyinfra.facts.files import File, FindInFile
@@ -21,11 +19,10 @@ from fleetflash.facts.decision import transport
 from fleetflash.facts.snapshot import take
 from fleetflash.host_state import Instance
 from fleetflash.link.errors import LinkError
-from fleetflash.provision import printer_cfg
+from fleetflash.operations.bring import bring
+from fleetflash.provision import expected, printer_cfg, printer_files
 from fleetflash.report import run as report
 
-FOLDERS = ("", "config", "logs", "comms", "gcodes", "systemd")
-UNITS = "/etc/systemd/system"
 #: Where the agent notes what runs from something that was changed (``fleetflash.agent.pending_restart``).
 MARKS = "/run/fleetflash-site"
 #: klippy's first start compiles its helper, in seconds.
@@ -40,8 +37,12 @@ def folders(instance: Instance, user: str) -> Generator[Any, None, None]:
     + instance: which printer
     + user: whose they are
     """
-    for folder in FOLDERS:
-        path = f"{instance.data}/{folder}".rstrip("/")
+    there = printer_files.expected_folders(instance, user)
+    yield from bring(there, lambda: _make_folders(instance, user), "the folders are there")
+
+
+def _make_folders(instance: Instance, user: str) -> Generator[Any, None, None]:
+    for path in printer_files.folders(instance):
         yield from files.directory._inner(path=path, user=user, group=user, mode="755")
 
 
@@ -54,10 +55,9 @@ def sections(instance: Instance, user: str, boards: Sequence[Board]) -> Generato
     + user: whose files they are
     + boards: the printer's
     """
-    path = f"{instance.config}/{printer_cfg.FILE}"
-    text = printer_cfg.mcu_sections(boards)
-    put = files.put._inner(src=io.StringIO(text), dest=path, user=user, group=user, mode="644", create_remote_dir=False)
-    yield from _restarting(list(put), instance.service)
+    path, text = printer_files.sections(instance), printer_cfg.mcu_sections(boards)
+    there = [printer_files.expected_sections(instance, user, boards)]
+    yield from bring(there, lambda: _restarting(_put(path, text, user), instance.service), "the sections are there")
 
 
 @operation()
@@ -69,20 +69,22 @@ def configuration(instance: Instance, user: str, add_include: bool) -> Generator
     + user: whose file it is
     + add_include: may the line be put at the top of a printer.cfg that lacks it; without, the run says so
     """
-    path = f"{instance.config}/printer.cfg"
+    there = [printer_files.expected_include(instance)]
+    yield from bring(there, lambda: _include(instance, user, add_include), "printer.cfg is there, or left alone")
+
+
+def _include(instance: Instance, user: str, add_include: bool) -> Generator[Any, None, None]:
+    path = printer_files.configuration(instance)
     lines = host.get_fact(FindInFile, path=path, pattern=printer_cfg.INCLUDE_PATTERN)
     if lines is None:
         yield from _restarting([_make(path, user, printer_cfg.minimal(instance.data))], instance.service)
-    elif lines:
-        host.noop("printer.cfg includes the boards' sections")
-    elif add_include:
+    elif add_include and not lines:
         yield from _restarting([_prepend(path)], instance.service)
-    else:
+    elif not lines:
         logger.warning(
             f"{host.print_prefix}{path} lacks the line {printer_cfg.INCLUDE}: add it and take its own [mcu] sections "
             "out, or have it added at the top with klipper_add_include = True"
         )
-        host.noop("printer.cfg is left alone")
 
 
 @operation()
@@ -94,35 +96,34 @@ def moonraker_configuration(instance: Instance, user: str, template: str) -> Gen
     + user: whose file it is
     + template: the file in ``templates/``
     """
-    path = f"{instance.config}/moonraker.conf"
-    if host.get_fact(File, path=path):
-        host.noop("moonraker.conf is there")
-        return
-    environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True)
-    text = environment.from_string(Path("templates", template).read_text()).render(instance=instance)
-    yield from _restarting([_make(path, user, text)], instance.moonraker_service)
+    there = [printer_files.expected_moonraker_configuration(instance)]
+    yield from bring(there, lambda: _moonraker_configuration(instance, user, template), "moonraker.conf is there")
+
+
+def _moonraker_configuration(instance: Instance, user: str, template: str) -> Generator[Any, None, None]:
+    path = printer_files.moonraker_configuration(instance)
+    if not host.get_fact(File, path=path):
+        text = printer_files.rendered(template, instance=instance)
+        yield from _restarting([_make(path, user, text)], instance.moonraker_service)
 
 
 @operation()
-def unit(service: str, template: str, restarts: bool = True, **values: Any) -> Generator[Any, None, None]:
+def unit(service: str, text: str) -> Generator[Any, None, None]:
     """
-    Have a systemd unit from a template, and systemd know it.
+    Have a systemd unit of this text, and systemd know it. A service that runs must be restarted for it.
 
     + service: the unit's name
-    + template: the file in ``templates/``
-    + restarts: whether a service that runs must be restarted for it
-    + values: what the template sees
+    + text: of its file
     """
-    commands = list(
-        files.template._inner(
-            src=f"templates/{template}", dest=f"{UNITS}/{service}", user="root", group="root", mode="644", **values
-        )
-    )
-    if not commands:
-        host.noop(f"{service} is what it shall be")
-        return
+    there = [printer_files.expected_unit(service, text)]
+    yield from bring(there, lambda: _unit(service, text), f"{service} is what it shall be")
+
+
+def _unit(service: str, text: str) -> Generator[Any, None, None]:
+    commands = _put(printer_files.unit(service), text, "root")
     yield from _restarting(commands, service)
-    yield from systemd.daemon_reload._inner()
+    if commands:
+        yield from systemd.daemon_reload._inner()
 
 
 @operation()
@@ -134,6 +135,9 @@ def running(service: str, instance: Instance) -> Generator[Any, None, None]:
     + service: klippy's or Moonraker's
     + instance: the printer that it belongs to
     """
+    if installation.confirmed(host, expected.service(service)):
+        host.noop(f"{service} runs what it shall")
+        return
     mark = f"{MARKS}/restart-{service}"
     commands = list(systemd.service._inner(service=service, running=True, enabled=True))
     must_restart = bool(host.get_fact(File, path=mark))
@@ -194,6 +198,12 @@ def _restarting(commands: Sequence[Any], service: str) -> Generator[Any, None, N
     if commands:
         yield f"mkdir -p {MARKS} && touch {MARKS}/restart-{service}"
         yield from commands
+
+
+def _put(path: str, text: str, user: str) -> list[Any]:
+    """Return the commands that write a file where it differs."""
+    place = {"dest": path, "user": user, "group": user, "mode": "644"}
+    return list(files.put._inner(src=io.StringIO(text), create_remote_dir=False, **place))
 
 
 def _make(path: str, user: str, text: str) -> str:

@@ -10,6 +10,9 @@ from pyinfra.api import FunctionCommand, operation
 from pyinfra.facts.files import FileContents
 from pyinfra.operations import files
 
+from fleetflash.operations.bring import bring
+from fleetflash.provision import expected
+
 PLACE = "/etc/sudoers.d/fleetflash"
 #: As sudo finds python3 on its own path.
 PYTHON = "/usr/bin/python3"
@@ -24,9 +27,20 @@ def agent_rule(user: str) -> Generator[Any, None, None]:
 
     ``visudo -c`` must accept the rule before it is put in place; afterwards ``sudo -n -l`` must grant it.
     """
-    rule = f"# Written by fleetflash. Whoever may run Python as root is root.\n{user} ALL=(root) NOPASSWD: {PYTHON}\n"
+    yield from bring([expected_rule(user)], lambda: _put(user), "the rule is there")
+
+
+def expected_rule(user: str) -> expected.Expected:
+    return expected.file(PLACE, _rule(user), "root", "440")
+
+
+def _rule(user: str) -> str:
+    return f"# Written by fleetflash. Whoever may run Python as root is root.\n{user} ALL=(root) NOPASSWD: {PYTHON}\n"
+
+
+def _put(user: str) -> Generator[Any, None, None]:
+    rule = _rule(user)
     if host.get_fact(FileContents, path=PLACE) == rule.splitlines():
-        host.noop("the rule is there")
         return
     draft = f"{PLACE}.fleetflash-new"  # sudo reads no file with a dot in its name
     yield from files.put._inner(src=io.StringIO(rule), dest=draft, mode="440", user="root", group="root")

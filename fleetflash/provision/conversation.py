@@ -1,10 +1,12 @@
 """The controller's end of the agent's ``provision``: look at what Klipper runs from, and change it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fleetflash.link.session import AgentSession
 from fleetflash.provision.errors import HostRefusedError
+from fleetflash.provision.expected import Expected
 
 #: A look waits for what an earlier run has left working on the host, such as pip on a slow board, in seconds.
 LOOK_SECONDS = 1800.0
@@ -29,14 +31,15 @@ class Tree:
 class Found:
     """What a host has. ``environments``: path → why it is not what it shall be, empty when it is.
 
-    ``restart``: services that run from what was changed since they were started. ``problem``: why the host could not be
-    asked; then it has nothing.
+    ``restart``: services that run from what was changed since they were started. ``held``: what is as it was expected.
+    ``problem``: why the host could not be asked; then it has nothing.
     """
 
     home: str = ""
     trees: dict[str, Tree] = field(default_factory=dict)
     environments: dict[str, str] = field(default_factory=dict)
     restart: tuple[str, ...] = ()
+    held: frozenset[Expected] = frozenset()
     problem: str = ""
 
 
@@ -46,15 +49,24 @@ class Provisioning:
     def __init__(self, transport: Any, host: str, sudo: bool) -> None:
         self.transport, self.host, self.sudo = transport, host, sudo
 
-    def look(self, user: str, trees: dict[str, str], environments: dict[str, str], services: list[str]) -> Found:
+    def look(
+        self,
+        user: str,
+        trees: dict[str, str],
+        environments: dict[str, str],
+        services: list[str],
+        expected: Sequence[Expected] = (),
+    ) -> Found:
         """Say what is there: ``trees`` maps paths to pins, ``environments`` paths to requirements."""
         request = {"user": user, "trees": trees, "environments": environments, "services": services}
-        answer = self._ask({"type": "look", **request}, b"", LOOK_SECONDS)
+        asked = [one.to_json() for one in expected]
+        answer = self._ask({"type": "look", **request, "expected": asked}, b"", LOOK_SECONDS)
         return Found(
             home=str(answer["home"]),
             trees={path: _tree(facts) for path, facts in answer["trees"].items()},
             environments={path: str(flaw) for path, flaw in answer["environments"].items()},
             restart=tuple(answer["restart"]),
+            held=frozenset(one for one, held in zip(expected, answer["held"], strict=True) if held),
         )
 
     def checkout(self, request: dict[str, Any], bundle: bytes) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fleetflash.agent import klippy
-from fleetflash.agent.klippy import KlippyError, mcu_sections, status, wait_until_answers, wait_until_ready
+from fleetflash.agent.klippy import KlippyError, status, wait_until_answers, wait_until_ready
 from fleetflash.agent.schema import Firmware
 
 MCU = {"mcu_version": "v1", "mcu_build_versions": "gcc", "mcu_constants": {"MCU": "ch32v203"}}
@@ -166,15 +166,15 @@ def test_sections_name_the_ports_that_klippy_uses(server: FakeKlippy) -> None:
             "printer": {"kinematics": "none"},
         }
     }
-    found = {
-        section.name: (section.serial, section.baud, section.firmware.version) for section in mcu_sections(server.path)
-    }
+    sections = status(server.path, sections=True).sections
+    found = {section.name: (section.serial, section.baud, section.firmware.version) for section in sections}
     assert found == {
         "mcu": ("/dev/serial/by-path/one", 250000, "v1"),
         "toolhead": ("/dev/two", 250000, "v2"),
         "can": ("can0:12345678abcd", 250000, ""),
         "other": ("can1:12345678abce", 1, ""),
     }
+    assert status(server.path).sections == []
 
 
 def test_message_in_pieces_and_notices_in_between_are_understood(server: FakeKlippy) -> None:

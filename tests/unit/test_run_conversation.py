@@ -2,12 +2,14 @@
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import select
 import socket
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,16 @@ from fleetflash.agent.systemd import SystemdError
 from fleetflash.link.errors import LinkError
 from fleetflash.link.transaction import TransactionClient
 
-ARCHIVE = b"the agent's own zip file"
+
+def make_archive() -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("thing.py", "WORD = 'compiled'\n")
+    return packed.getvalue()
+
+
+#: The agent's own.
+ARCHIVE = make_archive()
 NEW, OLD = b"new firmware" * 5000, b"old firmware" * 10
 
 
@@ -74,6 +85,7 @@ class Host:
         monkeypatch.setattr(
             systemd, "is_gone", lambda unit: not (self.running if "settle" not in unit else self.booting)
         )
+        monkeypatch.setattr(systemd, "are_gone", lambda units: all(map(systemd.is_gone, units)))
         monkeypatch.setattr(systemd, "is_active", lambda unit: self.active)
         monkeypatch.setattr(systemd, "show", lambda unit, _: {"Description": f"fleetflash transaction {self.running}"})
         monkeypatch.setattr(klippy, "status", lambda path: klippy.Status("ready", print_state=self.print_state))

@@ -1,3 +1,4 @@
+import io
 import os
 import shutil
 import signal
@@ -5,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from loopback_ssh import LoopbackSshd, needs_sshd
 from pseudo_terminal import PseudoTerminal
 
 from fleetflash.agent import wire
+from fleetflash.agent.compiled import compiled
 from fleetflash.agent.ports import holders
 from fleetflash.link import agent_archive, bootstrap, session
 from fleetflash.link.errors import AgentError, LinkError, PythonError, StallError, SudoError, UnreachableError
@@ -128,6 +131,39 @@ def test_an_archive_kept_on_the_host_is_used_only_when_it_is_the_same(
         ["sh", "-c", bootstrap.command(sha256, ["serve"])], input=ORDER, capture_output=True, timeout=60
     )
     assert b"/dev/none: no such port" in result.stdout
+
+
+def test_modules_come_from_the_compiled_archive_only_while_it_is_undamaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "AGENT_DIRECTORY", str(tmp_path))
+    sha256, data = agent_archive.archive()
+    (tmp_path / f"{sha256}.pyz").write_bytes(data)
+    quick = tmp_path / f"{sha256}.{sys.implementation.cache_tag}.zip"
+    # What only this one would say: no source of it says so.
+    quick.write_bytes(compiled(with_other_commands(data)))
+    assert "nothing else" in ask(sha256)
+    quick.write_bytes(quick.read_bytes().replace(b"nothing else", b"nothing more"))
+    assert "expected one of: snapshot" in ask(sha256)
+    quick.unlink()
+    assert "expected one of: snapshot" in ask(sha256)
+
+
+def ask(sha256: str) -> str:
+    """Return what the agent says to a command that it doesn't have."""
+    # Not that of the virtualenv, which has imported fleetflash by then.
+    python = Path(sys.executable).resolve()
+    command = bootstrap.command(sha256, ["none"]).replace("python3 ", f"{python} ", 1)
+    return subprocess.run(["sh", "-c", command], input=b"", capture_output=True, timeout=60).stderr.decode()
+
+
+def with_other_commands(data: bytes) -> bytes:
+    """Return the agent's archive with another word for "expected one of"."""
+    changed = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(changed, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(b"expected one of", b"nothing else"))
+    return changed.getvalue()
 
 
 def test_modules_of_the_home_directory_are_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

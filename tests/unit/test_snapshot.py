@@ -41,11 +41,10 @@ class Host:
         monkeypatch.setattr(snapshot, "holders", lambda device: self.holders)
         monkeypatch.setattr(snapshot, "STARTUP_SECONDS", 0.0)
         monkeypatch.setattr(klippy, "status", self._status)
-        monkeypatch.setattr(klippy, "mcu_sections", lambda path: [])
         monkeypatch.setattr(snapshot.SerialPort, "open", self._open)
         monkeypatch.setattr(snapshot.klipper, "identify", self._identify)
 
-    def _status(self, path: str) -> Status:
+    def _status(self, path: str, sections: bool) -> Status:
         if isinstance(self.status, KlippyError):
             raise self.status
         return self.status
@@ -197,9 +196,8 @@ def test_board_that_offers_no_port_says_nothing_and_is_not_taken_for_one_that_no
 def test_port_that_klippy_names_is_compared_in_the_form_of_its_connection(
     host: Host, monkeypatch: pytest.MonkeyPatch, connection: str, serial: str, expected: str
 ) -> None:
-    host.active, host.status = "active", Status("ready", mcus={"mcu": Firmware("klippy", "v2")})
     section = McuSection("mcu", serial, 250000, Firmware("klippy", "v2"))
-    monkeypatch.setattr(klippy, "mcu_sections", lambda path: [section])
+    host.active, host.status = "active", Status("ready", mcus={"mcu": Firmware("klippy", "v2")}, sections=[section])
     monkeypatch.setattr("fleetflash.agent.can_socket.interface_problem", lambda interface: "")
     ports = {"can": "can0:0badcafe0102", "usb": "usb:9-9"}
     request = SnapshotRequest([Probe("b", ports.get(connection, "/dev/p"), "mcu", connection=connection)], socket="/s")

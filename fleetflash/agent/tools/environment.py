@@ -4,7 +4,6 @@ On a host it lies beside the agent's other files, root-owned since root runs it.
 installed with its extra ``esp``, its own interpreter will do.
 """
 
-import importlib.metadata
 import os
 import re
 import stat
@@ -73,6 +72,9 @@ def _refuse_foreign(tools: Path) -> None:
 
 
 def _own() -> Optional[Environment]:
+    # Half a snapshot's time, and no host without ESP32 boards needs it.
+    import importlib.metadata
+
     try:
         return Environment(sys.executable, importlib.metadata.version("esptool"))
     except importlib.metadata.PackageNotFoundError:
