@@ -24,7 +24,7 @@ class Bench:
         self.now = 1000.0
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
         settings = Settings(pty=directory / "tty", flash=directory / "flash", wiring=Wiring())
-        arguments = argparse.Namespace(uid=None, flash_size=1, **BURNT_NOTHING)
+        arguments = argparse.Namespace(uid=None, flash_size=1, equipment=[], **BURNT_NOTHING)
         self.board = EspBoard.of(CHIPS["esp32"])(settings, arguments)
         self.board.plug_in()
         self.wait(1.0)

@@ -29,13 +29,13 @@ from fleetflash.lab.esp_format import AppDescription, read_image
 from fleetflash.lab.esp_image import app_lines
 from tests.gateway_project import GatewayProject
 
-CANARY = 'c4nary "wifi\\pass'
-KEY = "-----BEGIN PRIVATE KEY-----\nc4naryKEYLINE1\nc4naryKEYLINE2\n-----END PRIVATE KEY-----\n"
+CANARY = 'c4nary7 "wifi\\pass'
+KEY = "-----BEGIN PRIVATE KEY-----\nc4nary7KEYLINE1\nc4nary7KEYLINE2\n-----END PRIVATE KEY-----\n"
 
 
 def secret_fields(directory: Path) -> dict[str, Any]:
     """A gateway with a secret of each kind of source; the command's own arguments hold none."""
-    for name, content in (("mqtt", "c4nary-mqtt-password"), ("ota.pem", KEY), ("ap", "c4nary-ap-password")):
+    for name, content in (("mqtt", "c4nary7-mqtt-password"), ("ota.pem", KEY), ("ap", "c4nary7-ap-password")):
         (directory / name).write_text(content)
         (directory / name).chmod(0o600)
     return {
@@ -89,7 +89,7 @@ class Built:
         # The compiler tells the password, and somebody has committed a configuration of then.
         self.source.replace("main/app_main.c", "#if", "#pragma message(CONFIG_TINYBMS_WIFI_STA_PASSWORD)\n#if")
         (self.source.path / "sdkconfig").write_text(
-            'CONFIG_TINYBMS_CAN_VICTRON_TX_GPIO=5\nCONFIG_TINYBMS_WIFI_STA_PASSWORD="c4nary-of-then"\n'
+            'CONFIG_TINYBMS_CAN_VICTRON_TX_GPIO=5\nCONFIG_TINYBMS_WIFI_STA_PASSWORD="c4nary7-of-then"\n'
         )
         self.commit = self.source.commit("v1.1.0")
         with command_lines() as self.seen:
@@ -166,7 +166,7 @@ def test_a_stale_sdkconfig_does_not_win_and_is_told_and_kept(built: Built) -> No
 
 def test_secrets_are_in_the_image_and_nowhere_else(built: Built) -> None:
     images = {"tinybms-web-gateway.bin", "app.elf"}
-    canary = b"c4nary"
+    canary = b"c4nary7"
     places = [built.project.directory / name for name in ("cache", "cache-store")]
     found = {
         path.name for place in places for path in place.rglob("*") if path.is_file() and canary in path.read_bytes()
@@ -178,10 +178,10 @@ def test_secrets_are_in_the_image_and_nowhere_else(built: Built) -> None:
 def test_secrets_are_in_no_arguments_no_reports_and_no_facts(built: Built) -> None:
     assert any(b"kconfgen" in line for line in built.seen) and any(b"idf.py" in line for line in built.seen)
     assert any(b"IDF_TARGET=esp32" in line for line in built.seen)
-    assert [line for line in built.seen if b"c4nary" in line] == []
+    assert [line for line in built.seen if b"c4nary7" in line] == []
     said = [*built.told, repr(built.outcome), repr(built.gateway()), built.outcome.artifact.model_dump_json()]
     said += [repr(built.project.builder.prospect(built.gateway()))]
-    assert "c4nary" not in " ".join(said)
+    assert "c4nary7" not in " ".join(said)
     assert "<secret TINYBMS_WIFI_STA_PASSWORD>" in (built.directory / "build.log").read_text()
 
 
@@ -226,7 +226,7 @@ def test_whatever_decides_the_output_makes_another_key(built: Built, monkeypatch
         key(site_settings={"access_point": {"channel": 7}}),
         key(tests=None),
     ]
-    monkeypatch.setenv("GATEWAY_WIFI", "another c4nary")
+    monkeypatch.setenv("GATEWAY_WIFI", "another c4nary7")
     keys.append(key())
     (built.project.directory / "ota.pem").write_text(KEY.replace("1", "3"))
     keys.append(key())
@@ -311,7 +311,7 @@ def test_a_compiler_that_tells_the_secret_in_its_error_is_not_repeated(
         project.builder.ensure(project.gateway(ref=project.source.commit(), settings=settings))
     [log] = (project.directory / "cache/logs").glob("lyon-*.log")
     assert "static assertion failed" in log.read_text()
-    assert "c4nary" not in str(error.value) + log.read_text()
+    assert "c4nary7" not in str(error.value) + log.read_text()
 
 
 def test_a_source_that_is_no_project_is_told(project: GatewayProject) -> None:
