@@ -8,17 +8,25 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fleetflash.acceptance.board_contracts import read_contracts
-from fleetflash.backup_plan import plan_backup
 from fleetflash.boards import Board, BoardDataError, KlipperHost, read_host
 from fleetflash.facts.host_code import compared, wanted_code
 from fleetflash.facts.snapshot import snapshot
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
-from fleetflash.host_code import WantedCode
 from fleetflash.link.errors import LinkError, UnreachableError
 from fleetflash.link.tool import why_no_esptool
-from fleetflash.plan import Catalogue, HostPlan, Identity, board_goals, offline, plan_host, unusable
-from fleetflash.rollback import Rollback, RollbackDataError, aimed, aimed_data, code_version, read_rollback
+from fleetflash.plan import (
+    Catalogue,
+    HostPlan,
+    Identity,
+    WantedCode,
+    board_goals,
+    offline,
+    plan_backup,
+    plan_host,
+    unusable,
+)
+from fleetflash.plan.rollback import Rollback, RollbackDataError, aimed, aimed_data, code_version, read_rollback
 
 
 def decide(host: Any) -> HostPlan:

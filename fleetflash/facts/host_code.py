@@ -7,7 +7,7 @@ from fleetflash.boards import KlipperCode
 from fleetflash.build.errors import BuildError
 from fleetflash.build.location import cache_directory
 from fleetflash.build.source import Sources
-from fleetflash.host_code import WantedCode
+from fleetflash.plan import WantedCode
 
 
 def wanted_code(code: KlipperCode, cache: str = "") -> WantedCode:

@@ -6,7 +6,7 @@ from pyinfra.api.exceptions import PyinfraError
 
 from fleetflash.boards import BoardDataError, read_duration
 from fleetflash.operations import mcu, recovery
-from fleetflash.rollback import RollbackDataError, read_rollback
+from fleetflash.plan.rollback import RollbackDataError, read_rollback
 from fleetflash.rollout import canary
 from roles.klipper_host.installation import klipper_installation
 

@@ -22,7 +22,7 @@ from fleetflash.firmware.artifact import Artifact, make_artifact
 from fleetflash.firmware.errors import ArtifactMissingError
 from fleetflash.firmware.versions import check_pin
 from fleetflash.plan import Catalogue, HostPlan, Identity, plan_host
-from fleetflash.rollback import Rollback, aimed
+from fleetflash.plan.rollback import Rollback, aimed
 
 CHIP = "ch32v203c8t6"
 CONSTANTS: dict[str, int | str] = {"MCU": "ch32v203c8", "CLOCK_FREQ": 144000000}

@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 
 from fleetflash.agent.schema import UNFINISHED, Firmware, LedgerEntry, Snapshot
-from fleetflash.backup_plan import plan_backup
 from fleetflash.boards import PROGRAMMERS, Board, KlipperHost
 from fleetflash.firmware.artifact import Artifact
-from fleetflash.plan import Action, BoardPlan, Catalogue, HostPlan, Identity
+from fleetflash.plan import Action, BoardPlan, Catalogue, HostPlan, Identity, plan_backup
 from tests.unit.observed import CONSTANTS, OLD, board, facts, firmware, service, snapshot
 
 STM32: dict[str, Any] = {"chip": "stm32f103xb", "programmer": "stm32_rom"}

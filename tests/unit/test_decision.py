@@ -8,8 +8,7 @@ import pytest
 from fleetflash.agent.schema import HOST_CODE, CheckoutFacts, Image, Past, Snapshot
 from fleetflash.boards import KlipperCode
 from fleetflash.facts import decision
-from fleetflash.host_code import WantedCode
-from fleetflash.plan import Action
+from fleetflash.plan import Action, WantedCode
 from tests.unit.observed import CHIP, NEW, OLD, facts, firmware, hold, past, snapshot
 
 BOARDS = {"bmcu": {"chip": CHIP, "port": "/dev/serial/by-path/bmcu", "firmware": "klipper", "wiring": ""}}

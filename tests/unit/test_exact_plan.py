@@ -13,12 +13,11 @@ from observed import plan as plan_boards
 from fleetflash.agent import checkout_facts, klippy, systemd
 from fleetflash.agent.account import Account
 from fleetflash.agent.schema import HOST_CODE, CheckoutFacts, CheckoutProbe, ServiceFacts
-from fleetflash.boards import BoardDataError, KlipperCode, read_host
+from fleetflash.boards import BoardDataError, KlipperCode, KlipperHost, read_host
 from fleetflash.build.bundle import make_bundle
 from fleetflash.facts import host_code as code_facts
-from fleetflash.host_code import WantedCode
 from fleetflash.operations import mcu
-from fleetflash.plan import Action, Catalogue, HostPlan, Identity, KlipperHost, plan_host
+from fleetflash.plan import Action, Catalogue, HostPlan, Identity, WantedCode, plan_host
 from fleetflash.report.rows import outcome_rows, plan_rows
 from fleetflash.report.table import totals
 

@@ -6,11 +6,10 @@ import pytest
 
 from fleetflash.agent.schema import HOST_CODE, CheckoutFacts, Snapshot
 from fleetflash.boards import KlipperHost
-from fleetflash.host_code import WantedCode
-from fleetflash.plan import Action, BoardPlan, Catalogue, HostPlan, Identity, plan_host
+from fleetflash.plan import Action, BoardPlan, Catalogue, HostPlan, Identity, WantedCode, plan_host
+from fleetflash.plan.rollback import PIN, Rollback
 from fleetflash.report.rows import outcome_rows, plan_rows
 from fleetflash.report.run import DEFERRED, exit_code
-from fleetflash.rollback import PIN, Rollback
 from tests.unit.observed import NEW, OLD, board, facts, firmware, hold, plan, snapshot
 
 HELD = snapshot(holds={"bmcu": hold(OLD)})

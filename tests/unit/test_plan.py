@@ -4,17 +4,14 @@ import ast
 import dataclasses
 import itertools
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-import fleetflash.hold
-import fleetflash.plan
-import fleetflash.rollback
-from fleetflash.agent.schema import BoardFacts, Firmware, Holder, LedgerEntry, PortFacts, TransactionFacts
+from fleetflash import plan as planning
+from fleetflash.agent.schema import BoardFacts, Firmware, Holder, LedgerEntry, PortFacts, Snapshot, TransactionFacts
 from fleetflash.boards import PROGRAMMERS, Board
 from fleetflash.firmware.artifact import Artifact, ArtifactFile
-from fleetflash.plan import Action, Printer, hold_back, printer_state
+from fleetflash.plan import Action, BoardPlan, HostPlan, Printer, hold_back, printer_state
 from tests.unit.observed import (
     KLIPPY_PID,
     NEW,
@@ -31,29 +28,65 @@ from tests.unit.observed import (
 )
 
 
-def only(host_plan: fleetflash.plan.HostPlan) -> fleetflash.plan.BoardPlan:
+def only(host_plan: HostPlan) -> BoardPlan:
     (found,) = host_plan.boards
     return found
 
 
-@pytest.mark.parametrize("module", [fleetflash.plan, fleetflash.rollback, fleetflash.hold])
-def test_plan_does_no_io(module: ModuleType) -> None:
-    tree = ast.parse(Path(str(module.__file__)).read_text())
-    names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    allowed = (
-        "fleetflash.agent.acceptance.contract",
-        "fleetflash.agent.schema",
-        "fleetflash.boards",
-        "fleetflash.firmware.artifact",
-        "fleetflash.firmware.chips",
-        "fleetflash.firmware.errors",
-        "fleetflash.firmware.versions",
-        "fleetflash.hold",
-        "fleetflash.host_code",
-        "fleetflash.rollback",
-    )
-    assert names <= {*allowed, "dataclasses", "datetime", "enum", "collections.abc", "typing"}
+#: All modules of the room, by their names.
+HERE = Path(planning.__file__).parent
+ROOM = {".".join(path.relative_to(HERE).with_suffix("").parts): path for path in HERE.rglob("*.py")}
+#: What they may import beside each other.
+PURE = {
+    "collections.abc",
+    "dataclasses",
+    "datetime",
+    "enum",
+    "fleetflash.agent.acceptance.contract",
+    "fleetflash.agent.schema",
+    "fleetflash.boards",
+    "fleetflash.firmware.artifact",
+    "fleetflash.firmware.chips",
+    "fleetflash.firmware.errors",
+    "fleetflash.firmware.versions",
+    "typing",
+}
+
+
+def impure(source: str, name: str) -> set[str]:
+    """Return what a module of the room imports, or calls, that could do I/O."""
+    nodes = list(ast.walk(ast.parse(source)))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {"." * node.level + str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    names |= {node.id for node in nodes if isinstance(node, ast.Name)} & {"open", "print", "input", "__import__"}
+    # Where the mirror of a repository is; nothing looks there.
+    allowed = PURE | {f"fleetflash.plan.{each}" for each in ROOM} | ({"pathlib"} if name == "model" else set())
+    return names - allowed
+
+
+def test_the_whole_room_is_looked_at() -> None:
+    assert {"__init__", "model", "host", "board", "backup", "rollback", "hold", "host_code"} <= set(ROOM)
+
+
+@pytest.mark.parametrize("name", sorted(ROOM))
+def test_plan_does_no_io(name: str) -> None:
+    assert impure(ROOM[name].read_text(), name) == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import os", "os"),
+        ("from pathlib import Path", "pathlib"),
+        ("from fleetflash import link", "fleetflash"),
+        ("from fleetflash.firmware.store import Store", "fleetflash.firmware.store"),
+        ("from ..link import ssh", "..link"),
+        ("def f():\n    import subprocess", "subprocess"),
+        ("def f():\n    return open('x')", "open"),
+    ],
+)
+def test_io_that_is_planted_is_found(source: str, found: str) -> None:
+    assert impure(source, "board") == {found}
 
 
 # What a printer is doing
@@ -211,14 +244,14 @@ def test_several_factory_images_are_a_guess_unless_one_has_the_firmwares_name() 
         ),
     ],
 )
-def test_refusals_say_what_was_found_and_expected(observed: fleetflash.plan.Snapshot, words: list[str]) -> None:
+def test_refusals_say_what_was_found_and_expected(observed: Snapshot, words: list[str]) -> None:
     found = plan(observed)
     assert only(found).action is Action.REFUSE and found.transaction is None
     assert all(word in only(found).reason for word in words), only(found).reason
 
 
 def test_holder_of_a_port_is_named_and_klippy_is_none() -> None:
-    def held(pid: int) -> fleetflash.plan.Snapshot:
+    def held(pid: int) -> Snapshot:
         return snapshot(ports=[PortFacts("/dev/ttyUSB0", [], [], holders=[Holder(pid, "minicom")])])
 
     refused = only(plan(held(7)))
@@ -347,12 +380,12 @@ def test_chip_that_the_programmer_cannot_write_is_refused_although_an_image_is_r
 STM32 = {"chip": "stm32f103xb", "programmer": "katapult", "flash_offset": 0x2000}
 
 
-def behind_katapult(version: str, offset: int = 0x2000) -> fleetflash.plan.Artifact:
+def behind_katapult(version: str, offset: int = 0x2000) -> Artifact:
     file = OLD.files[0].model_copy(update={"offset": offset})
     return artifact(version, MCU="stm32f103xe").model_copy(update={"chip": "stm32f103xb", "files": (file,)})
 
 
-def seen_stm32(version: str = "v1") -> fleetflash.plan.Snapshot:
+def seen_stm32(version: str = "v1") -> Snapshot:
     return snapshot(facts(firmware=firmware(version, MCU="stm32f103xe")))
 
 

@@ -8,7 +8,7 @@ import pytest
 from fleetflash.agent.schema import HOST_CODE, CheckoutFacts, Firmware, Image, LedgerEntry, Past
 from fleetflash.firmware.artifact import Artifact
 from fleetflash.plan import Action, BoardPlan, HostPlan
-from fleetflash.rollback import (
+from fleetflash.plan.rollback import (
     FACTORY,
     KNOWN_GOOD,
     PIN,

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from fleetflash.backup_plan import plan_backup
 from fleetflash.boards import KlipperHost
 from fleetflash.firmware.artifact import Artifact
-from fleetflash.plan import Action, Catalogue, HostPlan, Identity, offline, unusable
+from fleetflash.plan import Action, Catalogue, HostPlan, Identity, offline, plan_backup, unusable
 from fleetflash.report import run as report
 from fleetflash.report.rows import outcome_rows, plan_rows
 from fleetflash.report.run import DEFERRED, FAILED, OK, REFUSED, RunReport, exit_code

@@ -1,7 +1,4 @@
-"""What a backup of a host's boards takes: which can be read, and the one transaction that reads them and writes none.
-
-Pure, as ``plan`` is.
-"""
+"""A backup of a host's boards: which of them can be read, and the one transaction that reads them and writes none."""
 
 import dataclasses
 
@@ -9,24 +6,14 @@ from fleetflash.agent.schema import UNFINISHED, Image, Snapshot, Transaction
 from fleetflash.boards import KLIPPER_RESTART_SECONDS, PROGRAMMERS, Board, KlipperHost
 from fleetflash.firmware.chips import chip
 from fleetflash.firmware.errors import FirmwareError
-from fleetflash.plan import (
-    LOCAL_ROUND_TRIP,
-    Action,
-    BoardPlan,
-    Catalogue,
-    HostPlan,
-    Identity,
-    Printer,
-    apply_host,
-    board_problem,
-    board_transaction,
-    boards_on_one_device,
-    choose_placement,
-    find_way_back,
-    look_at,
-    printer_state,
-    unheard,
-)
+from fleetflash.plan.board_check import board_problem, boards_on_one_device
+from fleetflash.plan.host_check import apply_host
+from fleetflash.plan.model import Action, BoardPlan, Catalogue, HostPlan, Identity
+from fleetflash.plan.observation import look_at
+from fleetflash.plan.placement import LOCAL_ROUND_TRIP, choose_placement
+from fleetflash.plan.printer import Printer, printer_state
+from fleetflash.plan.transaction import board_transaction, unheard
+from fleetflash.plan.way_back import find_way_back
 
 
 def plan_backup(
