@@ -19,6 +19,8 @@ WINDOW = 256 * 1024
 HEARTBEAT_SECONDS = 15.0
 #: A host that has lent a port settles its printer after 20 s of silence; this is how often it is told otherwise.
 LEASE_HEARTBEAT = 5.0
+#: What a host that has lent a port says only once that is over, as when its agent has died.
+BEYOND = ("event", "monitor", "outcome", "refused")
 #: The agent gets this long to open the port, in seconds.
 OPEN_SECONDS = 20.0
 #: A command gets this long beside the time that the line needs for what was written before, in seconds.
@@ -295,6 +297,8 @@ class RemotePort:
                 self._answers[number] = message
         elif kind == "error":
             self._fail(PortError(f"{self._host}: {message.get('message')}"))
+        elif kind in BEYOND:
+            self._fail(PortLostError(f"{self.name}: the host has taken back the port that it lent"))
 
     def _fail(self, error: PortError) -> None:
         with self._condition:

@@ -53,6 +53,7 @@ def failure(fleet: Fleet, site: Path) -> tuple[Run, str]:
     """A run whose board resists its way back, and all command lines that were seen on its host meanwhile."""
     host = fleet.lab.host("printer-6")
     fleet.reset(host)
+    shutil.rmtree(fleet.directory / "incidents", ignore_errors=True)
     host.run("sudo rm -f /tmp/watched", check=True)
     host.run(
         f"printf %s '{LOGGED}' | tee -a printer_data/logs/klippy.log >> printer_data/logs/moonraker.log", check=True

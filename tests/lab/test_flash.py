@@ -14,7 +14,7 @@ STATE = (
     "-not -path '/run/systemd/*' -not -path '/run/sudo/*' -not -path '/run/user/*' -not -path '*/printer_data/logs/*' "
     "-not -path '/run/udev/*' -not -path '/run/utmp' -not -path '/dev/*' -not -path '/tmp' -not -path '/run' "
     r"-printf '%p %T@ %s %m %u\n' 2>/dev/null | sort; "
-    "find /run/fleetflash /run/systemd/system -printf '%p %T@ %s\\n' 2>&1"
+    "sudo find /run/fleetflash /run/systemd/system -printf '%p %T@ %s\\n' 2>&1"
 )
 
 

@@ -184,6 +184,14 @@ def test_a_silent_agent_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
         RemotePort(Channel(), "printer:/dev/ttyUSB0").set_baudrate(9600)
 
 
+@pytest.mark.parametrize("word", ["event", "outcome", "refused"])
+def test_a_host_that_goes_on_has_taken_back_the_port_that_it_lent(word: str) -> None:
+    """Its agent has died, say: the session lives, and nothing will ever come from the board again."""
+    port = RemotePort(Channel({"type": word}), "printer:/dev/ttyUSB0")
+    with pytest.raises(PortLostError, match="taken back"):
+        port.read(1, None)
+
+
 def test_the_report_goes_along_with_close_and_nothing_follows() -> None:
     """On a lent port, what follows would be read by the transaction's follower."""
     channel = Channel(bytes(port_module.WINDOW), {"type": "done", "id": 2})
