@@ -609,14 +609,14 @@ MUTANTS = [
     ),
     Mutant(
         "backup_command that does not end",
-        "fleetflash/agent/backup_command.py",
+        "fleetflash/agent/command.py",
         "return process.returncode if in_time else None, output",
         "return 0, output",
         "tests/unit/test_backup_command.py -k killed",
     ),
     Mutant(
         "what a backup_command has started",
-        "fleetflash/agent/backup_command.py",
+        "fleetflash/agent/command.py",
         "os.killpg(process.pid, signal.SIGKILL)",
         "process.kill()",
         "tests/unit/test_backup_command.py -k running",
@@ -630,7 +630,7 @@ MUTANTS = [
     ),
     Mutant(
         "output of a backup_command is bounded",
-        "fleetflash/agent/backup_command.py",
+        "fleetflash/agent/command.py",
         "(self.data + data)[-OUTPUT_BYTES:]",
         "self.data + data",
         "tests/unit/test_backup_command.py -k long_output",
