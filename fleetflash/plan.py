@@ -709,6 +709,8 @@ def _with_transaction(
         holds=holds,
         started_at=identity.now,
         retention=desired.retention,
+        checks=list(desired.checks),
+        checks_seconds=desired.checks_seconds,
     )
     artifacts = {}
     for plan in flashes:
@@ -789,6 +791,8 @@ def board_transaction(plan: BoardPlan, by_path: str, wanted: Image) -> BoardTran
         backup_seconds=board.backup_seconds,
         contract=plan.contract,
         equipment=dict(board.equipment),
+        power=board.power,
+        checks=list(board.checks),
     )
 
 

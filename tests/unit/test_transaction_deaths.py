@@ -11,7 +11,7 @@ from fleetflash.agent import guard, patience
 from fleetflash.agent.holds import Holds
 from fleetflash.agent.lineage import Lineages
 from fleetflash.agent.protocols.errors import NoAnswerError, RefusedError, VerifyError
-from fleetflash.agent.schema import Firmware, Transaction
+from fleetflash.agent.schema import Firmware, Power, Transaction
 
 Play = Callable[[FakeHost], Transaction]
 
@@ -50,7 +50,13 @@ def rollback_whose_second_board_fails(host: FakeHost) -> Transaction:
     return host.rollback("c")
 
 
+def board_that_only_power_brings_back(host: FakeHost) -> Transaction:
+    host.hangs["reset", "a"] = 1
+    return host.transaction(power=Power(device="relay"))
+
+
 PLAYS: list[Play] = [
+    board_that_only_power_brings_back,
     rollback_whose_second_board_fails,
     way_back_is_read_from_the_boards,
     all_well,
