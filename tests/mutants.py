@@ -1293,14 +1293,14 @@ MUTANTS = [
         "fleetflash/agent/patience.py",
         "ON_ATTEMPTS, ON_PAUSE = 3, 2.0",
         "ON_ATTEMPTS, ON_PAUSE = 1, 2.0",
-        "tests/unit/test_power_cycle.py -k stays_off",
+        "tests/unit/test_power_cycle.py -k tried_again",
     ),
     Mutant(
         "boards that are half written are not written again before their way back",
         "fleetflash/agent/transaction.py",
         "if name in unsettled(self.record.entries()) or not self.power",
         "if not self.power",
-        "tests/unit/test_power_cycle.py -k way_back",
+        "tests/unit/test_power_cycle.py -k middle",
     ),
     Mutant(
         "power cycle where klippy is not ready",

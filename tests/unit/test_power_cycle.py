@@ -78,6 +78,13 @@ def test_way_back_has_a_power_cycle_of_its_own_before_the_board_is_given_up(host
     assert power_steps(host) == ["power off a", "power on a"] * MOST_CYCLES
 
 
+def test_board_that_hangs_in_the_middle_of_a_write_goes_back(host_with: MakeHost) -> None:
+    host = host_with("a")
+    host.faults["verify", "a"], host.hangs["verify", "a"] = [NoAnswerError("no answer within 1 s")], 1
+    assert host.run(host.transaction(power=RELAY)) == "restored"
+    assert host.versions() == {"a": OLD} and host.journal("writing") == ["writing a"]
+
+
 def test_dead_board_is_switched_off_and_on_so_often_and_no_oftener(
     host_with: MakeHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +105,7 @@ def says_another_version(host: FakeHost) -> None:
 
 
 def verifies_otherwise(host: FakeHost) -> None:
-    host.faults["verify", "a"] = [VerifyError("differs")]
+    host.faults["verify", "a"] = [VerifyError("differs")] * 2
 
 
 def port_is_held(host: FakeHost) -> None:
@@ -132,9 +139,9 @@ def test_board_that_can_not_be_switched_off_is_switched_on_all_the_same_and_why_
 def test_switching_on_is_tried_again(host_with: MakeHost) -> None:
     host = host_with("a")
     host.hangs["enter", "a"] = 1
-    host.faults["power on", "a"] = [PowerError("timed out")] * (ON_ATTEMPTS - 1)
+    host.faults["power on", "a"] = [PowerError("timed out")] * 2
     assert host.run(host.transaction(power=RELAY)) == "committed"
-    assert host.boards["a"].powered and power_steps(host) == ["power off a", *["power on a"] * ON_ATTEMPTS]
+    assert host.boards["a"].powered and power_steps(host) == ["power off a", *["power on a"] * 3]
 
 
 def test_board_that_stays_off_says_so(host_with: MakeHost) -> None:
@@ -154,6 +161,7 @@ def test_death_while_a_board_is_off_is_settled_by_switching_it_on(host_with: Mak
     with pytest.raises(Death):
         host.run(whole)
     host.after_death(whole)
+    assert power_steps(host) == ["power off a", "power on a"][step == "power off" :]
     assert host.steps.index(("power on", "a")) < host.steps.index(("start", ""))
     assert host.boards["a"].answers and host.versions() == {"a": OLD} and host.active
 
