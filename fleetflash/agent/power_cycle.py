@@ -8,7 +8,7 @@ from typing import Callable, Dict
 
 from fleetflash.agent import patience, power_supply
 from fleetflash.agent.board import BoardOnPort, SilentFirmwareError
-from fleetflash.agent.history import left_off, power_cycles
+from fleetflash.agent.history import left_off, power_cycles, power_troubles
 from fleetflash.agent.port import PortAbsentError
 from fleetflash.agent.power_supply import PowerError
 from fleetflash.agent.protocols.errors import NoAnswerError
@@ -60,6 +60,13 @@ class PowerCycle:
             if not self.helps(name, error, most):
                 raise
             action()
+
+    def told(self, name: str, error: str) -> str:
+        """Return what went wrong with a board, and why no power cycle could mend it, where one was tried."""
+        trouble = power_troubles(self.record.entries()).get(name)
+        if not trouble or trouble in error:
+            return error
+        return f"{error}. Its power could not be cycled: {trouble}"
 
     def switch_on(self) -> None:
         """Switch on what a death has left switched off."""

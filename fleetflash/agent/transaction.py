@@ -100,6 +100,7 @@ class Runner:
         stuck = self.way_back.take_back(failed)
         wrong = self._start_and_check(unsettled(self.record.entries()) - set(failed), alone=not failed)
         if wrong:
+            wrong = {name: self.power.told(name, error) for name, error in wrong.items()}
             failed.update(wrong)
             for name, error in wrong.items():
                 self.record.log("failed", board=name, error=error)
@@ -178,8 +179,8 @@ class Runner:
                 if not self._checked_by_klippy(board.board):
                     self.own_word.check(board)
             except BOARD_ERRORS as error:
-                failed[name] = str(error)
-                self.record.log("failed", board=name, error=str(error))
+                failed[name] = self.power.told(name, str(error))
+                self.record.log("failed", board=name, error=failed[name])
                 if self.transaction.policy == "exact":
                     break
         return failed

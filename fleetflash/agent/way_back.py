@@ -5,7 +5,7 @@ from typing import Callable, Dict, Optional, Set
 
 from fleetflash.agent import patience
 from fleetflash.agent.board import BoardOnPort, WrongFirmwareError
-from fleetflash.agent.history import attempts, backed_up, power_troubles, resisting, unsettled
+from fleetflash.agent.history import attempts, backed_up, resisting, unsettled
 from fleetflash.agent.host_code import HOST_CODE_ERRORS, HostCodeMove
 from fleetflash.agent.lease import LeaseError, OutOfReachError
 from fleetflash.agent.port import PortError
@@ -130,9 +130,7 @@ class WayBack:
         return False
 
     def _latch(self, name: str, problem: str, reason: str) -> None:
-        detail = f"{problem}. First failure: {reason or 'none'}"
-        if trouble := power_troubles(self.record.entries()).get(name):
-            detail += f". Its power could not be cycled: {trouble}"
+        detail = self.power.told(name, f"{problem}. First failure: {reason or 'none'}")
         self.record.log("resisting", board=name)
         self.record.store.write_attention(name, detail)
         self.record.results[name].update(result=NEEDS_ATTENTION, detail=detail)

@@ -150,6 +150,8 @@ def test_board_that_stays_off_says_so(host_with: MakeHost) -> None:
     host.faults["power on", "a"] = [PowerError("a: timed out")] * ON_ATTEMPTS * MOST_CYCLES
     assert host.run(host.transaction(power=RELAY)) == "needs-attention"
     assert "may be switched off still: switch it on by hand" in host.outcome()["boards"]["a"]["detail"]
+    (failed,) = [entry for entry in host.store.journal("t-1").read() if entry["step"] == "failed"]
+    assert "may be switched off still" in failed["error"]
 
 
 @pytest.mark.parametrize("step", ["power off", "power on"])
