@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import (
@@ -20,8 +20,8 @@ from fleetflash.agent.protocols import programmers
 from fleetflash.agent.protocols.port_names import normalised
 from fleetflash.agent.protocols.programmer import Capabilities
 from fleetflash.agent.schema import ObjectCheck, Power, Retention
-from fleetflash.object_checks import read_checks
-from fleetflash.power import read_power
+from fleetflash.object_checks import CHECKS_SECONDS, read_checks, read_checks_of_host, read_checks_seconds
+from fleetflash.power import moonraker_port, read_power, usable
 
 #: Stopping Klipper and having it ready again on a Raspberry Pi, in seconds.
 KLIPPER_RESTART_SECONDS = 6.0
@@ -239,7 +239,7 @@ class KlipperHost:
     errors: tuple[tuple[str, str], ...] = ()
     retention: Retention = Retention()
     checks: tuple[ObjectCheck, ...] = ()
-    checks_seconds: float = 30.0
+    checks_seconds: float = CHECKS_SECONDS
 
 
 #: The groups of an inventory whose hosts have boards.
@@ -258,7 +258,7 @@ def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
     host's own data is beyond use.
     """
     boards, errors = [], []
-    attended, port = _flag("attended", data.get("attended", False)), _moonraker_port(data)
+    attended, port = _flag("attended", data.get("attended", False)), moonraker_port(data)
     described = data.get("boards")
     if not isinstance(described, Mapping):
         raise BoardDataError(f"boards: expected a dictionary of boards, found {described!r}")
@@ -273,13 +273,17 @@ def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
                 raise BoardDataError("klippy_mcu: this host has no Klipper (klipper_service = None); leave it out")
             if board.checks and not service:
                 raise BoardDataError("checks: this host has no Klipper (klipper_service = None); leave them out")
-            boards.append(board.model_copy(update={"power": _usable(board.power, attended, port)}))
-        except BoardDataError as error:
+            boards.append(board.model_copy(update={"power": usable(board.power, attended, port)}))
+        except (BoardDataError, ValueError) as error:
             errors.append((str(board_name), str(error)))
     boards = _refuse_twins(boards, errors)
     policy = data.get("policy", "compatible")
     if policy not in ("exact", "compatible"):
         raise BoardDataError(f"policy: expected 'exact' or 'compatible', found {policy!r}")
+    try:
+        checks, checks_seconds = read_checks_of_host(data, bool(service)), read_checks_seconds(data)
+    except ValueError as error:
+        raise BoardDataError(str(error)) from None
     return KlipperHost(
         name=name,
         boards=tuple(boards),
@@ -290,41 +294,9 @@ def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
         code=_read_code(data) if policy == "exact" and service else None,
         errors=tuple(errors),
         retention=_read_retention(data, boards),
-        checks=_read_checks(data, service),
-        checks_seconds=_read_checks_seconds(data),
+        checks=checks,
+        checks_seconds=checks_seconds,
     )
-
-
-def _usable(power: Power | None, attended: bool, port: int) -> Power | None:
-    """Return a board's power as this run can use it: a person only where somebody is there."""
-    if power is None or (power.gesture and not attended):
-        return None
-    if power.device and not port:
-        raise BoardDataError("power: this host has no Moonraker (moonraker_port = 0); name a command or a person")
-    return replace(power, port=port) if power.device else power
-
-
-def _moonraker_port(data: Mapping[str, Any]) -> int:
-    """Return where Moonraker listens; 0, where it does not, or where that is malformed, which others refuse."""
-    port = data.get("moonraker_port", Power().port)
-    return port if isinstance(port, int) and not isinstance(port, bool) and 0 < port < 65536 else 0
-
-
-def _read_checks(data: Mapping[str, Any], service: object) -> tuple[ObjectCheck, ...]:
-    try:
-        checks = read_checks(data.get("checks", ()))
-    except ValueError as error:
-        raise BoardDataError(f"checks: {error}") from None
-    if checks and not service:
-        raise BoardDataError("checks: this host has no Klipper (klipper_service = None); leave them out")
-    return checks
-
-
-def _read_checks_seconds(data: Mapping[str, Any]) -> float:
-    seconds = data.get("checks_seconds", KlipperHost.checks_seconds)
-    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 < seconds <= 600:
-        raise BoardDataError(f"checks_seconds: expected seconds, more than 0 and 600 at most, found {seconds!r:.40}")
-    return float(seconds)
 
 
 def _read_retention(data: Mapping[str, Any], boards: list[Board]) -> Retention:

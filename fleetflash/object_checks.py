@@ -6,6 +6,8 @@ from typing import Any
 
 from fleetflash.agent.schema import ObjectCheck
 
+#: How long klippy's objects are waited for once it is ready, in seconds, and the most that may be asked for.
+CHECKS_SECONDS, _MOST = 30.0, 600
 _FIELDS = {"object", "field", "equals", "min", "max"}
 
 
@@ -21,6 +23,25 @@ def read_checks(value: Any) -> tuple[ObjectCheck, ...]:
         check if isinstance(check, ObjectCheck) else _read(check, f"check {number}")
         for number, check in enumerate(value, 1)
     )
+
+
+def read_checks_of_host(data: Mapping[str, Any], has_klipper: bool) -> tuple[ObjectCheck, ...]:
+    """Return the ``checks`` of a printer's own data; raises ``ValueError``, in one line."""
+    try:
+        checks = read_checks(data.get("checks", ()))
+    except ValueError as error:
+        raise ValueError(f"checks: {error}") from None
+    if checks and not has_klipper:
+        raise ValueError("checks: this host has no Klipper (klipper_service = None); leave them out")
+    return checks
+
+
+def read_checks_seconds(data: Mapping[str, Any]) -> float:
+    """Return ``checks_seconds`` of a printer; raises ``ValueError``."""
+    seconds = data.get("checks_seconds", CHECKS_SECONDS)
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 < seconds <= _MOST:
+        raise ValueError(f"checks_seconds: expected seconds, more than 0 and {_MOST} at most, found {seconds!r:.40}")
+    return float(seconds)
 
 
 def _read(value: Any, where: str) -> ObjectCheck:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fleetflash.agent.schema import Power
@@ -37,3 +38,21 @@ def read_power(value: Any) -> Power | None:
         return Power(command=shlex.split(text), seconds=seconds)
     except ValueError as error:
         raise ValueError(f"command: expected a program and its arguments, quoted as for a shell ({error})") from None
+
+
+def usable(power: Power | None, attended: bool, port: int) -> Power | None:
+    """Return a board's power as a run can use it: a person only where somebody is there.
+
+    ``port``: of the host's Moonraker, 0 for none. Raises ``ValueError`` where a device of Moonraker is named then.
+    """
+    if power is None or (power.gesture and not attended):
+        return None
+    if power.device and not port:
+        raise ValueError("power: this host has no Moonraker (moonraker_port = 0); name a command or a person")
+    return replace(power, port=port) if power.device else power
+
+
+def moonraker_port(data: Mapping[str, Any]) -> int:
+    """Return where a host's Moonraker listens; 0 where it does not, or where that is malformed, which others refuse."""
+    port = data.get("moonraker_port", Power().port)
+    return port if isinstance(port, int) and not isinstance(port, bool) and 0 < port < 65536 else 0

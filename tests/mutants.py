@@ -1339,7 +1339,7 @@ MUTANTS = [
     ),
     Mutant(
         "person who is not there",
-        "fleetflash/boards.py",
+        "fleetflash/power.py",
         "(power.gesture and not attended)",
         "False",
         "tests/unit/test_power_and_checks_in_the_inventory.py",
