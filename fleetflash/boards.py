@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +19,9 @@ from pydantic import (
 from fleetflash.agent.protocols import programmers
 from fleetflash.agent.protocols.port_names import normalised
 from fleetflash.agent.protocols.programmer import Capabilities
-from fleetflash.agent.schema import Retention
+from fleetflash.agent.schema import ObjectCheck, Power, Retention
+from fleetflash.object_checks import CHECKS_SECONDS, read_checks, read_checks_of_host, read_checks_seconds
+from fleetflash.power import moonraker_port, read_power, usable
 
 #: Stopping Klipper and having it ready again on a Raspberry Pi, in seconds.
 KLIPPER_RESTART_SECONDS = 6.0
@@ -60,7 +62,8 @@ class Board(BaseModel):
     ``options``: what the programmer alone knows (``Capabilities.options``). ``backup_command``: a program of the host
     and its arguments, which must succeed within ``backup_seconds`` before the board is written; it is no shell's line.
     ``contract``: the file that says what a gateway's boot log must hold (docs/acceptance.md), judged for its
-    ``equipment``, e.g. ``{"sd": "yes"}``.
+    ``equipment``, e.g. ``{"sd": "yes"}``. ``power``: how it can be switched off and on (``power.read_power``).
+    ``checks``: what Klipper's objects must say once it is written (``object_checks.read_checks``).
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -87,6 +90,8 @@ class Board(BaseModel):
     backup_seconds: float = Field(default=120.0, gt=0)
     contract: str = ""
     equipment: dict[str, str] = Field(default_factory=dict)
+    power: Power | None = None
+    checks: Sequence[ObjectCheck] = ()
 
     @property
     def backup_words(self) -> list[str]:
@@ -161,6 +166,16 @@ class Board(BaseModel):
             raise ValueError("there is no contract that it could be judged by; leave it out, or set contract")
         return equipment
 
+    @field_validator("power", mode="before")
+    @classmethod
+    def _switched(cls, power: Any) -> Power | None:
+        return read_power(power)
+
+    @field_validator("checks", mode="before")
+    @classmethod
+    def _looked_at(cls, checks: Any) -> tuple[ObjectCheck, ...]:
+        return read_checks(checks)
+
     @field_validator("entry")
     @classmethod
     def _possible_entry(cls, entry: str, info: ValidationInfo) -> str:
@@ -210,7 +225,8 @@ class KlipperHost:
     """A Klipper host's desired state, or a gateway's, which has no Klipper: an empty ``service``.
 
     ``errors`` holds boards whose data is malformed: name → what is wrong. ``code``: what moves with the boards, if any.
-    ``retention``: of the boards' backups, with the pins of all of them.
+    ``retention``: of the boards' backups, with the pins of all of them. ``checks``: what Klipper's objects must say
+    within ``checks_seconds`` whenever one of its boards is written, beside those of the boards themselves.
     """
 
     name: str
@@ -222,6 +238,8 @@ class KlipperHost:
     code: "KlipperCode | None" = None
     errors: tuple[tuple[str, str], ...] = ()
     retention: Retention = Retention()
+    checks: tuple[ObjectCheck, ...] = ()
+    checks_seconds: float = CHECKS_SECONDS
 
 
 #: The groups of an inventory whose hosts have boards.
@@ -229,7 +247,7 @@ GROUPS = ("klipper_hosts", "gateways")
 #: What group data may set for every board of a host.
 INHERITED = (
     *("chip", "firmware", "firmware_version", "programmer", "baud", "hands_seconds", "placement"),
-    *("backup_command", "backup_seconds", "contract"),
+    *("backup_command", "backup_seconds", "contract", "power"),
 )
 
 
@@ -240,6 +258,7 @@ def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
     host's own data is beyond use.
     """
     boards, errors = [], []
+    attended, port = _flag("attended", data.get("attended", False)), moonraker_port(data)
     described = data.get("boards")
     if not isinstance(described, Mapping):
         raise BoardDataError(f"boards: expected a dictionary of boards, found {described!r}")
@@ -252,23 +271,31 @@ def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
             board = _read_board(board_name, fields, inherited)
             if board.klippy_mcu is not None and not service:
                 raise BoardDataError("klippy_mcu: this host has no Klipper (klipper_service = None); leave it out")
-            boards.append(board)
-        except BoardDataError as error:
+            if board.checks and not service:
+                raise BoardDataError("checks: this host has no Klipper (klipper_service = None); leave them out")
+            boards.append(board.model_copy(update={"power": usable(board.power, attended, port)}))
+        except (BoardDataError, ValueError) as error:
             errors.append((str(board_name), str(error)))
     boards = _refuse_twins(boards, errors)
     policy = data.get("policy", "compatible")
     if policy not in ("exact", "compatible"):
         raise BoardDataError(f"policy: expected 'exact' or 'compatible', found {policy!r}")
+    try:
+        checks, checks_seconds = read_checks_of_host(data, bool(service)), read_checks_seconds(data)
+    except ValueError as error:
+        raise BoardDataError(str(error)) from None
     return KlipperHost(
         name=name,
         boards=tuple(boards),
         service=str(service),
         socket=str(data.get("klippy_socket", "")),
         policy=policy,
-        attended=_flag("attended", data.get("attended", False)),
+        attended=attended,
         code=_read_code(data) if policy == "exact" and service else None,
         errors=tuple(errors),
         retention=_read_retention(data, boards),
+        checks=checks,
+        checks_seconds=checks_seconds,
     )
 
 

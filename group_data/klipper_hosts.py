@@ -23,6 +23,13 @@ backup_days = 365
 # backup_command = "/usr/local/bin/save-printer"
 # backup_seconds = 120.0
 
+# How the boards are switched off and on when one does not come back: by Moonraker, a command or a person.
+# power = {"moonraker": "usb hub"}
+
+# What Klipper's objects must say once it is ready after a flash, within so many seconds.
+# checks = [{"object": "temperature_sensor ams", "field": "temperature", "min": 5, "max": 60}]
+# checks_seconds = 30
+
 # The Klipper service of the host, and where its API socket lies ("" = where KIAUH puts it).
 klipper_service = "klipper.service"
 klippy_socket = ""

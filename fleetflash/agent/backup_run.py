@@ -58,7 +58,7 @@ class BackupRunner(Runner):
             session.programmer.reset()
         self.record.log("left", board=name)
         if not self._checked_by_klippy(board.board):
-            board.check_runs(board.board.wanted)
+            self.own_word.check(board)
 
     def _fail(self, name: str, error: str) -> None:
         self.record.log("failed", board=name, error=error)

@@ -3,13 +3,13 @@
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Callable, Iterator, Optional, cast
+from typing import Callable, Iterator, List, Optional, cast
 
 from fleetflash.agent import devices
 from fleetflash.agent.boot_watch import Keep, listen
 from fleetflash.agent.connections import CONNECTIONS, absence, locate
 from fleetflash.agent.patience import PORT_SECONDS
-from fleetflash.agent.port import Port, PortError
+from fleetflash.agent.port import Port, PortAbsentError, PortError
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import ProtectedError, ProtocolError, WrongChipError
@@ -29,6 +29,10 @@ BOOT_SECONDS = 15.0
 
 class WrongFirmwareError(Exception):
     """The board runs something else than what was written. The message names both versions."""
+
+
+class SilentFirmwareError(WrongFirmwareError):
+    """The board does not say, or does not get to say, that it runs anything."""
 
 
 def differences(found: Firmware, image: Image) -> str:
@@ -125,33 +129,44 @@ class BoardOnPort:
     def _connection(self) -> str:
         return PROGRAMMERS[self.board.programmer].capabilities.connection
 
+    def is_there(self) -> bool:
+        """Whether the board's port is there just now."""
+        return bool(self._devices())
+
+    def _devices(self) -> List[str]:
+        moves = PROGRAMMERS[self.board.programmer].capabilities.moves
+        return locate(self._connection, self.board.port, devices.list_ports({}), moves, self.board.by_path)
+
     def _device(self) -> str:
         """Return the one device that the board's port means, or, for a board that moves, that has the same place."""
-        moves = PROGRAMMERS[self.board.programmer].capabilities.moves
         deadline = time.monotonic() + PORT_SECONDS
         while True:
-            ports = devices.list_ports({})
-            found = locate(self._connection, self.board.port, ports, moves, self.board.by_path)
+            found = self._devices()
             if len(found) == 1:
                 return found[0]
             if time.monotonic() > deadline:
                 if not found:
                     gone = absence(self._connection, self.board.port)
-                    raise PortError(f"{self.board.name}: port {gone}, after {PORT_SECONDS:g} s")
+                    raise PortAbsentError(f"{self.board.name}: port {gone}, after {PORT_SECONDS:g} s")
                 raise PortError(f"{self.board.name}: port {self.board.port} means {' and '.join(found)}")
             time.sleep(0.2)
 
     def check_runs(self, image: Image) -> None:
-        """Raise ``WrongFirmwareError`` unless the board itself says that it runs ``image``, if it can say anything."""
+        """Raise ``WrongFirmwareError`` unless the board itself says that it runs ``image``, if it can say anything.
+
+        ``SilentFirmwareError`` where it says nothing, or its boot is rejected.
+        """
         if image.esp:
             self._check_boots(image)
         if not image.klipper:
             return
         # The old firmware may talk at another rate than the new one, which is the inventory's.
         baud = image.constants.get("SERIAL_BAUD")
-        difference = differences(self.identify(baud if isinstance(baud, int) else self.board.baud), image)
+        found = self.identify(baud if isinstance(baud, int) else self.board.baud)
+        difference = differences(found, image)
         if difference:
-            raise WrongFirmwareError(f"{self.board.name} on {self.board.port}: {difference}")
+            kind = WrongFirmwareError if found.version else SilentFirmwareError
+            raise kind(f"{self.board.name} on {self.board.port}: {difference}")
 
     def _check_boots(self, image: Image) -> None:
         """Reset and listen, as often as the contract of the image allows; its way back is not judged by it."""
@@ -175,7 +190,8 @@ class BoardOnPort:
             if other:
                 break  # no reset makes it another one
         judged = f"its boot is rejected by {reason}" if boot.verdict and not other else reason
-        raise WrongFirmwareError(f"{where}: {judged}" + (f" (in {attempts} attempts)" if attempt > 1 else ""))
+        kind = WrongFirmwareError if other else SilentFirmwareError
+        raise kind(f"{where}: {judged}" + (f" (in {attempts} attempts)" if attempt > 1 else ""))
 
 
 def other_firmware(found: BootLog, image: Image) -> str:

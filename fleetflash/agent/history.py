@@ -89,6 +89,43 @@ def boots(entries: Entries) -> Dict[str, List[Dict[str, Any]]]:
     return found
 
 
+def power_cycles(entries: Entries) -> Dict[str, int]:
+    """Return how often each board was to be switched off and on again."""
+    found: Dict[str, int] = {}
+    for entry in entries:
+        if entry["step"] == "power-cycling":
+            found[str(entry["board"])] = found.get(str(entry["board"]), 0) + 1
+    return found
+
+
+def left_off(entries: Entries) -> Set[str]:
+    """Return the boards that were to be switched off and were not switched on again since."""
+    found: Set[str] = set()
+    for entry in entries:
+        if entry["step"] == "power-off":
+            found.add(str(entry["board"]))
+        elif entry["step"] == "power-on":
+            found.discard(str(entry["board"]))
+    return found
+
+
+def power_troubles(entries: Entries) -> Dict[str, str]:
+    """Return what went wrong when each board was last switched off and on, if anything did."""
+    found: Dict[str, str] = {}
+    for entry in entries:
+        if entry["step"] == "power-cycling":
+            found.pop(str(entry["board"]), None)
+        elif entry["step"] == "power-failed":
+            found[str(entry["board"])] = str(entry["error"])
+    return found
+
+
+def objects_failed(entries: Entries) -> bool:
+    """Whether klippy's objects, as they were last looked at, are not as they shall be."""
+    found = [entry["step"] for entry in entries if entry["step"] in ("ready", "objects-held", "objects-failed")]
+    return found[-1:] == ["objects-failed"]
+
+
 def prepared(entries: Entries) -> Dict[str, Any]:
     """Return what the host code was found to be before it was moved; empty when it was not prepared."""
     found = [entry for entry in entries if entry["step"] == "prepared"]
@@ -96,12 +133,12 @@ def prepared(entries: Entries) -> Dict[str, Any]:
 
 
 def troubles(entries: Entries) -> List[str]:
-    """Return what kept Klipper from coming back, if anything did to the end."""
+    """Return what kept Klipper, or what it serves, from coming back as it shall be, if anything did to the end."""
     found: List[str] = []
     for entry in entries:
         if entry["step"] == "ready":
             found = []
-        elif entry["step"] in ("start-failed", "not-ready"):
+        elif entry["step"] in ("start-failed", "not-ready", "objects-failed"):
             found = [f"after that, {entry['error']}"]
     return found
 

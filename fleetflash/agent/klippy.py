@@ -126,6 +126,19 @@ def status(path: str, timeout: float = 5.0, sections: bool = False) -> Status:
     return result
 
 
+def query(path: str, objects: List[str], timeout: float = 5.0) -> Dict[str, Any]:
+    """Return what klippy says of printer objects: name → its fields, none for an object that it does not know.
+
+    Raises ``KlippyError`` without an answer within ``timeout`` seconds.
+    """
+    session = _Session(path, timeout)
+    try:
+        found = session.call("objects/query", {"objects": dict.fromkeys(objects)}).get("status")
+    finally:
+        session.socket.close()
+    return found if isinstance(found, dict) else {}
+
+
 def _sections(settings: Dict[str, Any], running: Dict[str, Firmware]) -> List[McuSection]:
     sections = []
     for title, options in sorted(settings.items()):

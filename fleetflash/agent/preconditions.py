@@ -2,7 +2,7 @@
 
 from typing import List
 
-from fleetflash.agent import backup_command, connections, devices, klippy, systemd
+from fleetflash.agent import backup_command, connections, devices, klippy, power_supply, systemd
 from fleetflash.agent.holds import Holds
 from fleetflash.agent.ports import holders
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
@@ -33,6 +33,7 @@ def check_host(transaction: Transaction, store: Store) -> None:
         if not transaction.backup_only:
             _check_images(board, store)
             _check_backup_command(board)
+        _check_power(board)
         _check_tool(board)
 
 
@@ -82,6 +83,13 @@ def _check_backup_command(board: BoardTransaction) -> None:
     missing = backup_command.why_missing(board)
     if missing:
         raise RefusalError(f"{missing}; nothing was stopped")
+
+
+def _check_power(board: BoardTransaction) -> None:
+    """At night, with a dead board, is no time to find out that its power was misspelt."""
+    unusable = power_supply.why_unusable(board)
+    if unusable:
+        raise RefusalError(f"{unusable}; nothing was stopped")
 
 
 def _check_images(board: BoardTransaction, store: Store) -> None:

@@ -13,7 +13,7 @@ from fleetflash.agent.store import Store
 COMMITTED, RESTORED, REFUSED, FAILED, NEEDS_ATTENTION = "committed", "restored", "refused", "failed", "needs-attention"
 
 #: Without these in the journal nothing may go on; of all others the work is worth more than the record.
-ESSENTIAL_STEPS = ("begin", "prepared", "guarded", "backed-up", "checkout", "writing", "committed")
+ESSENTIAL_STEPS = ("begin", "prepared", "guarded", "backed-up", "checkout", "writing", "power-off", "committed")
 
 
 class Record:

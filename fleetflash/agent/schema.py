@@ -355,6 +355,37 @@ class Past:
 
 
 @dataclass(frozen=True)
+class Power:
+    """How a board is switched off and on again; one of ``device``, ``command`` and ``gesture`` is set.
+
+    ``device``: a power device of the host's Moonraker, which listens on ``port``. ``command``: a program and its
+    arguments, which gets ``off`` or ``on`` as the last. ``gesture``: what a person is asked to do. ``seconds``: what
+    each switching, or the person, may take.
+    """
+
+    device: str = ""
+    port: int = 7125
+    command: List[str] = field(default_factory=list)
+    gesture: str = ""
+    seconds: float = 20.0
+
+
+@dataclass(frozen=True)
+class ObjectCheck:
+    """What klippy must say of one of its objects.
+
+    ``field``: dots lead into it, e.g. ``last_stats.freq``. It must be a number from ``minimum`` to ``maximum``; where
+    neither is set, it must be ``equals``.
+    """
+
+    object: str
+    field: str
+    equals: Any = None
+    minimum: Optional[float] = None
+    maximum: Optional[float] = None
+
+
+@dataclass(frozen=True)
 class BoardTransaction:
     """One board of a transaction.
 
@@ -367,7 +398,8 @@ class BoardTransaction:
     the placement. ``way_back`` is ``None`` only then, or when the user accepted that there is none. ``options`` are
     what its programmer alone knows. ``backup_command``: program and arguments of the user's, which must succeed within
     ``backup_seconds`` before the board is written; empty: none. ``contract``: what ``wanted`` must say when it boots,
-    on a board with that ``equipment``.
+    on a board with that ``equipment``. ``power``: how it is switched off and on when it does not come back. ``checks``:
+    what klippy must say once it is written.
     """
 
     name: str
@@ -396,6 +428,8 @@ class BoardTransaction:
     backup_seconds: float = 120.0
     contract: Optional[Contract] = None
     equipment: Dict[str, str] = field(default_factory=dict)
+    power: Optional[Power] = None
+    checks: List[ObjectCheck] = field(default_factory=list)
 
     @property
     def lends_tool(self) -> bool:
@@ -474,7 +508,8 @@ class Transaction:
     before.
     ``backup_only``: boards are read, and none is written; ``wanted`` then is what each must still say that it runs.
     ``reason``: why somebody wanted that. ``started_at``: seconds since 1970 by the controller's clock, since a
-    printer's may be anything; 0: unknown. ``retention``: of the boards' backups.
+    printer's may be anything; 0: unknown. ``retention``: of the boards' backups. ``checks``: what klippy must say
+    within ``checks_seconds`` after it is ready, beside the boards' own ``checks``.
     """
 
     id: str
@@ -493,6 +528,8 @@ class Transaction:
     reason: str = ""
     started_at: float = 0.0
     retention: Retention = field(default_factory=Retention)
+    checks: List[ObjectCheck] = field(default_factory=list)
+    checks_seconds: float = 30.0
 
 
 def to_json(value: Any) -> Any:

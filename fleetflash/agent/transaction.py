@@ -14,11 +14,24 @@ from fleetflash.agent import guard, klippy, preconditions, systemd
 from fleetflash.agent.backups import Backups
 from fleetflash.agent.board import BoardOnPort, OpenPort, differences
 from fleetflash.agent.boots import Boots
-from fleetflash.agent.history import boots, downtime, failures, restored_boards, troubles, unsettled, verified_boards
+from fleetflash.agent.history import (
+    boots,
+    downtime,
+    failures,
+    objects_failed,
+    restored_boards,
+    troubles,
+    unsettled,
+    verified_boards,
+)
 from fleetflash.agent.host_code import HOST_CODE_ERRORS, HostCodeMove
 from fleetflash.agent.lease import lend_port
 from fleetflash.agent.lent_tool import LentTool
+from fleetflash.agent.object_checks import ObjectChecks
+from fleetflash.agent.own_word import OwnWord
+from fleetflash.agent.patience import FORWARD_CYCLES
 from fleetflash.agent.port import Port
+from fleetflash.agent.power_cycle import NOT_BACK, PowerCycle
 from fleetflash.agent.precautions import Precautions
 from fleetflash.agent.record import COMMITTED, FAILED, NEEDS_ATTENTION, REFUSED, RESTORED, Record
 from fleetflash.agent.schema import HOST_CODE, BoardTransaction, Image, Transaction
@@ -45,7 +58,10 @@ class Runner:
         self.klipper = KlipperService(transaction, self.record.log)
         code = transaction.host_code
         self.host_code = None if code is None else HostCodeMove(code, self.record, store)
-        self.way_back = WayBack(self.record, self.boards, self.klipper.stop, self.host_code)
+        self.power = PowerCycle(self.record, self.boards)
+        self.own_word = OwnWord(self.boards, self.power, self.klipper.stop)
+        self.objects = ObjectChecks(self.record)
+        self.way_back = WayBack(self.record, self.boards, self.klipper.stop, self.host_code, self.power)
         self.standing = Standing(self.record, self.boards, self.way_back, self.host_code)
 
     def _lender(self, board: BoardTransaction) -> Optional[Callable[[Port], Tool]]:
@@ -84,6 +100,7 @@ class Runner:
         stuck = self.way_back.take_back(failed)
         wrong = self._start_and_check(unsettled(self.record.entries()) - set(failed), alone=not failed)
         if wrong:
+            wrong = {name: self.power.told(name, error) for name, error in wrong.items()}
             failed.update(wrong)
             for name, error in wrong.items():
                 self.record.log("failed", board=name, error=error)
@@ -117,11 +134,15 @@ class Runner:
         if status is not None and status.prints:
             return ""
         interrupted = unsettled(entries)
+        wrong: Dict[str, str] = {}
         whole = self.transaction.policy == "compatible" or interrupted == set(self.record.results)
         if whole and interrupted and status and self._all_run_what_was_verified(interrupted, status, entries):
-            return self._commit(interrupted)
+            wrong = self.objects.wrong(interrupted)
+            if not wrong:
+                return self._commit(interrupted)
         self.record.log("settling")
-        why = failures(entries)
+        self.power.switch_on()
+        why = {**failures(entries), **wrong}
         failed = {name: why.get(name, "interrupted while it was being written") for name in interrupted}
         stuck = self.way_back.take_back(failed)
         self.way_back.leave_bootloaders()
@@ -154,15 +175,25 @@ class Runner:
             if name in refused:
                 continue
             try:
-                self._write(board, board.board.wanted)
+                self._write_untouched(board)
                 if not self._checked_by_klippy(board.board):
-                    board.check_runs(board.board.wanted)
+                    self.own_word.check(board)
             except BOARD_ERRORS as error:
-                failed[name] = str(error)
-                self.record.log("failed", board=name, error=str(error))
+                failed[name] = self.power.told(name, str(error))
+                self.record.log("failed", board=name, error=failed[name])
                 if self.transaction.policy == "exact":
                     break
         return failed
+
+    def _write_untouched(self, board: BoardOnPort) -> None:
+        """Write a board; once more, if a power cycle helps one that did not answer before anything was erased."""
+        name, wanted = board.board.name, board.board.wanted
+        try:
+            self._write(board, wanted)
+        except NOT_BACK as error:
+            if name in unsettled(self.record.entries()) or not self.power.helps(name, error, FORWARD_CYCLES):
+                raise
+            self._write(board, wanted)
 
     def _write(self, board: BoardOnPort, image: Image) -> None:
         name = board.board.name
@@ -200,13 +231,15 @@ class Runner:
             status = klippy.wait_until_ready(self.transaction.socket, self.transaction.ready_seconds)
         except klippy.KlippyError as error:
             self.record.log("not-ready", error=str(error))
+            if self.own_word.revive(boards):
+                return self._start_and_check(names, alone)
             if HOST_CODE in names:
                 return {HOST_CODE: str(error)}  # whoever's fault it is: all goes back together
             if not boards or (alone and len(boards) == 1):
                 return {board.name: str(error) for board in boards}
             # Whose fault is it? The boards are asked themselves.
             self.klipper.stop()
-            failed = self._ask_boards({board.name for board in boards})
+            failed = self.own_word.wrong({board.name for board in boards})
             if alone and not failed:
                 return {board.name: str(error) for board in boards}
             if not failed:
@@ -221,7 +254,7 @@ class Runner:
             difference = differences(found, board.wanted) if found else f"klippy knows no MCU {board.klippy_mcu!r}"
             if difference:
                 failed[board.name] = f"{board.name} on {board.port}: {difference}"
-        return failed
+        return failed or self.objects.wrong(names)
 
     def _check_host_code(self) -> Dict[str, str]:
         """Ask a klippy that was not ready before, and need not be now, at least which version it is."""
@@ -232,16 +265,6 @@ class Runner:
             return {HOST_CODE: str(error)}
         difference = self.host_code.difference(status.version)
         return {HOST_CODE: difference} if difference else {}
-
-    def _ask_boards(self, names: Set[str]) -> Dict[str, str]:
-        """Ask boards on their ports what they run; return name → what is wrong. Klipper must be stopped."""
-        failed = {}
-        for name in sorted(names):
-            try:
-                self.boards[name].check_runs(self.boards[name].board.wanted)
-            except BOARD_ERRORS as error:
-                failed[name] = str(error)
-        return failed
 
     def _checked_by_klippy(self, board: BoardTransaction) -> bool:
         return self.transaction.was_ready and board.klippy_mcu is not None and board.wanted.klipper
@@ -281,7 +304,8 @@ class Runner:
         self.standing.enter(names)
         left = [result for name, result in self.record.results.items() if name not in names]
         restored = any(result["result"] == RESTORED for result in left)
-        word = RESTORED if restored else FAILED if left else COMMITTED
+        # What stands after a rollback stands, but whoever asked for it must look after it.
+        word = RESTORED if restored else FAILED if left or objects_failed(self.record.entries()) else COMMITTED
         return self._finish(word, "; ".join(str(result["detail"]) for result in left))
 
     def _finish(self, outcome: str, detail: str) -> str:

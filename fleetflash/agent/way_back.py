@@ -9,6 +9,7 @@ from fleetflash.agent.history import attempts, backed_up, resisting, unsettled
 from fleetflash.agent.host_code import HOST_CODE_ERRORS, HostCodeMove
 from fleetflash.agent.lease import LeaseError, OutOfReachError
 from fleetflash.agent.port import PortError
+from fleetflash.agent.power_cycle import PowerCycle
 from fleetflash.agent.protocols.errors import ProtocolError, WrongChipError
 from fleetflash.agent.record import FAILED, NEEDS_ATTENTION, RESTORED, Record
 from fleetflash.agent.schema import HOST_CODE, Image
@@ -27,9 +28,11 @@ class WayBack:
         boards: Dict[str, BoardOnPort],
         stop_klipper: Callable[[], None],
         host_code: Optional[HostCodeMove],
+        power: PowerCycle,
     ):
         self.record = record
         self.boards = boards
+        self.power = power
         self.stop_klipper = stop_klipper
         self.host_code = host_code
 
@@ -74,11 +77,12 @@ class WayBack:
             self.leave_bootloader(name)
 
     def leave_bootloader(self, name: str) -> None:
-        """Have one board start its application, if it does not; Klipper must be stopped."""
+        """Have one board start its application, if it does not, as power does; Klipper must be stopped."""
         try:
             self.boards[name].leave_bootloader()
         except BOARD_ERRORS as error:
-            self.record.log("leave-failed", board=name, error=str(error))
+            if not self.power.helps(name, error):
+                self.record.log("leave-failed", board=name, error=str(error))
 
     def _restore_host_code(self, reason: str) -> bool:
         """Bring the former code back; false when it resists, which is latched for a person."""
@@ -115,7 +119,8 @@ class WayBack:
                 self.record.log("restore-failed", board=name, error=problem)
                 if isinstance(error, (WrongChipError, StoreError)):
                     break  # nothing of this changes by itself
-                time.sleep(patience.RESTORE_PAUSE)
+                if attempt == most or not self.power.helps(name, error):
+                    time.sleep(patience.RESTORE_PAUSE)
             else:
                 self.record.enter(self.boards[name].board, image)
                 self.record.log("restored", board=name)
@@ -125,7 +130,7 @@ class WayBack:
         return False
 
     def _latch(self, name: str, problem: str, reason: str) -> None:
-        detail = f"{problem}. First failure: {reason or 'none'}"
+        detail = self.power.told(name, f"{problem}. First failure: {reason or 'none'}")
         self.record.log("resisting", board=name)
         self.record.store.write_attention(name, detail)
         self.record.results[name].update(result=NEEDS_ATTENTION, detail=detail)
@@ -140,5 +145,5 @@ class WayBack:
             session.unprotect_if_asked(ask)
             session.write(self.record.store.read_image(image.sha256), self.record.progress(name))
             session.programmer.reset()
-        board.check_runs(image)
+        self.power.retry(name, lambda: board.check_runs(image))
         return image

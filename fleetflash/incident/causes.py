@@ -25,6 +25,12 @@ class Cause:
 
 CAUSES = (
     Cause(
+        "switched-off",
+        r"may be switched off still",
+        "The board was switched off because it did not come back, and could not be switched on again.",
+        "Switch {board} on by hand at {host}, see why its power device or command failed, then run again.",
+    ),
+    Cause(
         "wrong-chip",
         r"found chip (?P<found>\S+), expected (?P<expected>\S+)",
         "The chip on this port is another one than the inventory names: {found} instead of {expected}.",
@@ -88,6 +94,12 @@ CAUSES = (
         "Klipper did not become ready with the new firmware: {reason}",
         "Read the end of klippy.log in this bundle. If it asks for another Klipper, move both together "
         "(policy = 'exact' with klipper_version), or correct printer.cfg.",
+    ),
+    Cause(
+        "objects",
+        r"object (?P<object>[^:;]+): ",
+        "Klipper became ready, but {object} is not as the inventory's checks say.",
+        "Look at {object} on {host}: its wiring, its section in printer.cfg, and whether the check fits it.",
     ),
     Cause(
         "disk-full",

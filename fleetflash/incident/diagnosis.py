@@ -28,6 +28,8 @@ STEPS = {
     "checking": "klippy was asked what runs",
     "not-ready": "klippy was asked what runs",
     "ready": "klippy's answer was compared",
+    "power-cycling": "the board was switched off and on again",
+    "checking-objects": "klippy's objects were asked",
 }
 UNKNOWN = "unknown"
 #: A host's clock and its kernel's log may differ by this much, in seconds.

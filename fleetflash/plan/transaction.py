@@ -45,6 +45,8 @@ def with_transaction(
         holds=holds,
         started_at=identity.now,
         retention=desired.retention,
+        checks=list(desired.checks),
+        checks_seconds=desired.checks_seconds,
     )
     artifacts = {}
     for plan in flashes:
@@ -125,6 +127,8 @@ def board_transaction(plan: BoardPlan, by_path: str, wanted: Image) -> BoardTran
         backup_seconds=board.backup_seconds,
         contract=plan.contract,
         equipment=dict(board.equipment),
+        power=board.power,
+        checks=list(board.checks),
     )
 
 

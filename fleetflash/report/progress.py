@@ -31,12 +31,25 @@ STEPS = {
     "restoring": "{board}: going back to what it ran before",
     "restored": "{board}: is back at what it ran before",
     "restore-failed": "{board}: the way back failed: {error}",
+    "power-cycling": "{board}: does not come back, is switched off and on again",
+    "power-failed": "{board}: could not be switched off and on again: {error}",
     "starting": "starting Klipper",
     "checking": "asking klippy what really runs",
+    "checking-objects": "asking klippy for its objects",
+    "objects-failed": "klippy's objects are not as they shall be: {error}",
     "settling": "settling what was interrupted",
 }
 #: Steps that stay on a terminal when the bars are gone.
-KEPT = {"failed", "restoring", "restored", "restore-failed", "settling"}
+KEPT = {
+    "failed",
+    "restoring",
+    "restored",
+    "restore-failed",
+    "settling",
+    "power-cycling",
+    "power-failed",
+    "objects-failed",
+}
 
 
 class Display(Protocol):

@@ -11,7 +11,7 @@ import pytest
 from transaction_host import NEW, OLD, FakeHost, make_host
 
 from fleetflash.agent import backup_command
-from fleetflash.agent.backup_command import OUTPUT_BYTES
+from fleetflash.agent.command import OUTPUT_BYTES
 from fleetflash.agent.protocols.errors import VerifyError
 from fleetflash.agent.schema import Transaction
 

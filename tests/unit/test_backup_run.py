@@ -12,7 +12,7 @@ from fleetflash.agent.backup_run import BackupRunner
 from fleetflash.agent.backups import Backups, Occasion
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols.errors import CannotReadError, NoAnswerError, ProtocolError, VerifyError
-from fleetflash.agent.schema import UNFINISHED, Firmware, Image, LedgerEntry, Transaction
+from fleetflash.agent.schema import UNFINISHED, Firmware, Image, LedgerEntry, Power, Transaction
 from fleetflash.agent.store import Store
 
 MakeHost = Callable[..., FakeHost]
@@ -58,6 +58,19 @@ def test_board_that_can_not_be_read_is_no_failure(host: ReadingHost) -> None:
     host.faults["read", "a"] = [CannotReadError("a: no command for it")]
     assert host.run(host.backup()) == "committed"
     assert host.results() == {"a": "unreadable", "b": "backed-up"} and host.versions() == {"a": OLD, "b": OLD}
+
+
+@pytest.mark.parametrize("klippy_mcu", ["a", None], ids=["klippy tells", "the board itself tells"])
+def test_board_that_does_not_come_back_is_power_cycled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, klippy_mcu: str | None
+) -> None:
+    host = make_host(tmp_path, monkeypatch, "a")
+    host.__class__ = ReadingHost
+    assert isinstance(host, ReadingHost)
+    host.hangs["reset", "a"] = 1
+    assert host.run(host.backup(power=Power(device="relay"), klippy_mcu=klippy_mcu)) == "committed"
+    assert host.results() == {"a": "backed-up"} and host.versions() == {"a": OLD} and host.active
+    assert [step for step, _ in host.steps if step.startswith("power")] == ["power off", "power on"]
 
 
 def test_protected_chip_is_no_failure_and_stays_protected(host: ReadingHost) -> None:

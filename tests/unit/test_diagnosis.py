@@ -41,6 +41,8 @@ SAID = [
     ("bmcu on /dev/p: runs v1 with CLOCK_FREQ = 1, expected 2", "wrong-build"),
     ("bmcu on /dev/p: does not say what it runs (no Klipper firmware answers identify)", "does-not-run"),
     ("klippy is not ready: state error: mcu 'mcu': Unable to connect", "klippy-not-ready"),
+    ("no answer within 1 s. Its power could not be cycled: x; it may be switched off still: switch", "switched-off"),
+    ("object output_pin relay: value is 1, expected 0", "objects"),
     ("[Errno 28] No space left on device: '/var/lib/fleetflash/x'", "disk-full"),
     ("/var/lib/fleetflash/images/a.bin: expected sha256 aa, found bb", "image-damaged"),
     ("klippy's C helper differs in the wanted version, and there is no gcc that could build it", "toolchain-missing"),

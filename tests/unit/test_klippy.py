@@ -87,6 +87,18 @@ def server(tmp_path: Path) -> Iterator[FakeKlippy]:
 # What klippy says
 
 
+def test_objects_are_answered_by_their_names_and_unknown_ones_not_at_all(server: FakeKlippy) -> None:
+    server.objects["temperature_sensor ams"] = {"temperature": 23.4}
+    found = klippy.query(server.path, ["temperature_sensor ams", "nobody"])
+    assert found == {"temperature_sensor ams": {"temperature": 23.4}}
+    server.disturb = lambda request: encode({"id": 1, "result": {"status": "odd"}})
+    assert klippy.query(server.path, ["nobody"]) == {}
+    server.state = "error"
+    server.disturb = lambda request: None
+    with pytest.raises(KlippyError, match="objects/query: Printer not ready"):
+        klippy.query(server.path, ["nobody"])
+
+
 def test_ready_printer_tells_its_state_and_what_every_board_runs(server: FakeKlippy) -> None:
     found = status(server.path)
     assert (found.state, found.print_state, found.paused) == ("ready", "standby", False)

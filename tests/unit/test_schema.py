@@ -16,6 +16,7 @@ from fleetflash.agent.schema import (
     Evidence,
     Firmware,
     Image,
+    ObjectCheck,
     PortFacts,
     Probe,
     SchemaError,
@@ -33,6 +34,8 @@ for kind in (float,):
     st.register_type_strategy(kind, st.floats(allow_nan=False, allow_infinity=False))
 st.register_type_strategy(Firmware, st.builds(Firmware, constants=st.dictionaries(st.text(), CONSTANT)))
 st.register_type_strategy(Image, st.builds(Image, constants=st.dictionaries(st.text(), CONSTANT)))
+BOUND = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+st.register_type_strategy(ObjectCheck, st.builds(ObjectCheck, equals=CONSTANT, minimum=BOUND, maximum=BOUND))
 FIELDS = st.dictionaries(st.text(), CONSTANT)
 st.register_type_strategy(Evidence, st.builds(Evidence, record=FIELDS, journal=st.lists(FIELDS, max_size=3)))
 

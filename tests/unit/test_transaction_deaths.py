@@ -2,6 +2,7 @@
 host has on record is what its boards run. Every single step is struck, and every step of the settling after it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from fleetflash.agent import guard, patience
 from fleetflash.agent.holds import Holds
 from fleetflash.agent.lineage import Lineages
 from fleetflash.agent.protocols.errors import NoAnswerError, RefusedError, VerifyError
-from fleetflash.agent.schema import Firmware, Transaction
+from fleetflash.agent.schema import Firmware, ObjectCheck, Power, Transaction
 
 Play = Callable[[FakeHost], Transaction]
 
@@ -50,7 +51,19 @@ def rollback_whose_second_board_fails(host: FakeHost) -> Transaction:
     return host.rollback("c")
 
 
+def board_that_only_power_brings_back(host: FakeHost) -> Transaction:
+    host.hangs["reset", "a"] = 1
+    return host.transaction(power=Power(device="relay"))
+
+
+def sensor_that_does_not_answer_after_the_flash(host: FakeHost) -> Transaction:
+    checks = [ObjectCheck("temperature_sensor ams", "temperature", minimum=5.0)]
+    return replace(host.transaction("compatible"), checks=checks, checks_seconds=0.0)
+
+
 PLAYS: list[Play] = [
+    sensor_that_does_not_answer_after_the_flash,
+    board_that_only_power_brings_back,
     rollback_whose_second_board_fails,
     way_back_is_read_from_the_boards,
     all_well,

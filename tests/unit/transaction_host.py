@@ -15,14 +15,25 @@ from typing import Any
 import pytest
 
 from fleetflash.agent import board as board_module
-from fleetflash.agent import devices, disk, guard, klippy, patience, preconditions, systemd, transaction
+from fleetflash.agent import (
+    devices,
+    disk,
+    guard,
+    klippy,
+    object_checks,
+    patience,
+    power_supply,
+    preconditions,
+    systemd,
+    transaction,
+)
 from fleetflash.agent.holds import Holds
 from fleetflash.agent.lineage import Lineages
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import NoAnswerError, ProtectedError
 from fleetflash.agent.protocols.programmer import Capabilities, Found, Pace
-from fleetflash.agent.schema import BoardTransaction, Entry, Firmware, Hold, Image, Transaction
+from fleetflash.agent.schema import BoardTransaction, Entry, Firmware, Hold, Image, Power, Transaction
 from fleetflash.agent.store import Journal, Store
 
 OLD, NEW = "v1", "v2"
@@ -44,7 +55,7 @@ def image(version: str, board: str) -> Image:
 
 @dataclass
 class FakeBoard:
-    """``flash``: what it holds; ``mode``: ``application`` or ``bootloader``."""
+    """``flash``: what it holds; ``mode``: ``application`` or ``bootloader``; ``hangs``: until it is without power."""
 
     name: str
     uid: str
@@ -52,12 +63,18 @@ class FakeBoard:
     mode: str = "application"
     chip_id: str = "19:31"
     protected: bool = False
+    hangs: bool = False
+    powered: bool = True
+
+    @property
+    def answers(self) -> bool:
+        return self.powered and not self.hangs
 
     @property
     def version(self) -> str:
         """What it runs; empty when it runs nothing."""
         known = {content(version, self.name): version for version in (OLD, NEW, "v3")}
-        return known.get(self.flash, "") if self.mode == "application" else ""
+        return known.get(self.flash, "") if self.mode == "application" and self.answers else ""
 
 
 class FakePort:
@@ -79,6 +96,7 @@ class FakeProgrammer:
 
     def enter(self, entry: Entry, ask: object) -> None:
         self.tick("enter", self.board.name)
+        self._answer()
         self.board.mode = "bootloader"
         self.tick("entered", self.board.name)
 
@@ -116,12 +134,19 @@ class FakeProgrammer:
 
     def leave(self) -> None:
         self.tick("leave", self.board.name)
+        self._answer()
         self.board.mode = "application"
+
+    def _answer(self) -> None:
+        if not self.board.answers:
+            raise NoAnswerError(f"{self.port.name}: no answer within 1 s")
 
 
 @dataclass
 class FakeHost:
     """``faults``: (step, board) → the exceptions that it raises, one a time.
+
+    ``hangs``: (step, board) → how often the board hangs itself up there. ``objects``: klippy's, beside its MCUs.
 
     ``kill_at``, ``kill_on``: the tick, by number or by what it is, at which the agent dies.
     """
@@ -132,6 +157,8 @@ class FakeHost:
     ready: bool = True
     print_state: str = "standby"
     faults: dict[tuple[str, str], list[Exception]] = field(default_factory=dict)
+    hangs: dict[tuple[str, str], int] = field(default_factory=dict)
+    objects: dict[str, Any] = field(default_factory=dict)
     steps: list[tuple[str, str]] = field(default_factory=list)
     kill_at: int = -1
     kill_on: tuple[str, str] = ("", "")
@@ -155,6 +182,9 @@ class FakeHost:
             self.kill_at, self.kill_on = -1, ("", "")
             raise Death
         self.steps.append((step, board))
+        if self.hangs.get((step, board)):
+            self.hangs[step, board] -= 1
+            self.boards[board].hangs = True
         if self.faults.get((step, board)):
             raise self.faults[step, board].pop(0)
 
@@ -193,6 +223,17 @@ class FakeHost:
         if status.state != "ready":
             raise klippy.KlippyError(f"klippy is not ready: {status.message}")
         return status
+
+    def query(self, path: str, objects: list[str], timeout: float = 5.0) -> dict[str, Any]:
+        self.tick("query")
+        if self.status(path).state != "ready":
+            raise klippy.KlippyError(f"{path}: objects/query: klippy is not ready")
+        return {name: self.objects.get(name, {}) for name in objects}
+
+    def switch(self, board: BoardTransaction, power: Power, on: bool, transaction: str) -> None:
+        self.tick(f"power {'on' if on else 'off'}", board.name)
+        found = self.boards[board.name]
+        found.powered, found.hangs, found.mode = on, False, "application"
 
     def stop(self, unit: str) -> None:
         self.tick("stop")
@@ -298,6 +339,9 @@ def make_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> F
     monkeypatch.setattr(systemd, "systemctl", lambda *words, **_: host.tick("systemctl"))
     monkeypatch.setattr(klippy, "status", host.status)
     monkeypatch.setattr(klippy, "wait_until_ready", host.wait_until_ready)
+    monkeypatch.setattr(klippy, "query", host.query)
+    monkeypatch.setattr(power_supply, "switch", host.switch)
+    monkeypatch.setattr(object_checks, "LOOK_SECONDS", 0.001)
     monkeypatch.setattr(klipper, "identify", host.identify)
     monkeypatch.setattr(devices, "candidates", host.candidates)
     monkeypatch.setattr(devices, "list_ports", lambda holders: [])
@@ -309,7 +353,8 @@ def make_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> F
     # Whether it is called is for the store's own tests; here it would only cost time.
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     monkeypatch.setattr(preconditions, "holders", lambda device: [])
-    monkeypatch.setattr(patience, "RESTORE_PAUSE", 0.0)
+    for pause in ("RESTORE_PAUSE", "OFF_SECONDS", "ON_PAUSE"):
+        monkeypatch.setattr(patience, pause, 0.0)
     monkeypatch.setattr(board_module, "PORT_SECONDS", 0.0)
     monkeypatch.setattr(board_module, "PROGRAMMERS", {"wch_isp": FakeProgrammer})
     return host
