@@ -20,6 +20,7 @@ A tar (gzip) is sent in DATA frames, with ``{"type": "end", "sha256": ...}`` of 
 connection is lost, what runs is ended, and its directory removed.
 """
 
+import errno
 import hashlib
 import os
 import signal
@@ -36,6 +37,7 @@ from fleetflash.agent import build_facts, build_space, wire
 Message = Dict[str, Any]
 
 _CHUNK = 64 * 1024
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class BuildRefusedError(Exception):
@@ -67,7 +69,8 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> int:
 
 def _reason(error: Exception, directory: str) -> str:
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or directory}: {error.strerror}; free space there, or name another build_directory"
+        hint = "free space there" if error.errno in _FULL else "look at it there"
+        return f"{error.filename or directory}: {error.strerror}; {hint}, or name another build_directory"
     return str(error)
 
 

@@ -1,12 +1,18 @@
 """Which builder builds what."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping
 
 
-def share(names: Sequence[str], builders: Iterable[str], builder: str) -> list[str]:
-    """Return those of ``names`` that fall to one of the builders: every name falls to exactly one, as evenly as can be.
+def spread(able: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """Return name → the builder that it falls to, as evenly as can be.
 
-    It depends on nothing but the names, so that the next run asks the same builder.
+    + able: name of what is to be built → builders that can do so, at least one
+
+    It depends on nothing else, so that the next run asks the same builder.
     """
-    order = sorted(builders)
-    return list(names[order.index(builder) :: len(order)])
+    found, load = dict[str, str](), Counter[str]()
+    for name in sorted(able, key=lambda name: len(able[name])):
+        found[name] = min(able[name], key=lambda builder: (load[builder], builder))
+        load[found[name]] += 1
+    return found

@@ -6,7 +6,7 @@ from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra.api.exceptions import PyinfraError
 
-from fleetflash.build.spread import share
+from fleetflash.facts import build_hosts
 from fleetflash.operations import firmware, gateway_firmware
 
 
@@ -15,23 +15,18 @@ def builder() -> None:
     """
     Build the firmware of every board and gateway type that is not built yet, with toolchains as they are pinned.
 
-    The board types are spread over all hosts of the group ``builders``, and these work at the same time; gateways are
-    built on the controller.
+    The board types are spread over the hosts of the group ``builders`` that have their toolchain, and these work at the
+    same time; gateways are built on the controller.
     """
-    builders = _builders()
-    for name in share(_names("board_types"), builders, host.name):
-        firmware.built(name=f"Firmware of {name} is built", board_type=name)
+    builders = [each.name for each in build_hosts.present(host.state)]
+    falls_to = build_hosts.assignment(host.state)
+    for name in _names("board_types"):
+        if falls_to.get(name) == host.name:
+            firmware.built(name=f"Firmware of {name} is built", board_type=name)
     # Without the controller among them, one of them says that it is needed.
-    here = [name for name in builders if name == "@local"] or sorted(builders)[:1]
-    for name in _names("gateway_types") if host.name in here else ():
-        gateway_firmware.built(name=f"Firmware of gateway {name} is built", gateway_type=name)
-
-
-def _builders() -> list[str]:
-    """Return the hosts that build in this run: an unreachable one's types fall to the others."""
-    state = host.state
-    group = state.inventory.get_group("builders")
-    return [each.name for each in group if each in state.active_hosts and state.is_host_in_limit(each)]
+    if host.name == (build_hosts.LOCAL if build_hosts.LOCAL in builders else min(builders)):
+        for name in _names("gateway_types"):
+            gateway_firmware.built(name=f"Firmware of gateway {name} is built", gateway_type=name)
 
 
 def _names(key: str) -> list[str]:

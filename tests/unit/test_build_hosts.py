@@ -29,7 +29,7 @@ from fleetflash.build.errors import BuildHostError, CompileError, ToolchainError
 from fleetflash.build.host_build import HostFacts
 from fleetflash.build.host_compiler import HostCompiler
 from fleetflash.build.progress import Progress
-from fleetflash.build.spread import share
+from fleetflash.build.spread import spread
 from fleetflash.build.toolchain import read_toolchains
 from fleetflash.build.toolchain_cache import ToolchainCache
 from fleetflash.firmware.store import Store
@@ -198,15 +198,18 @@ def test_lost_link_ends_the_build_there_and_the_next_run_is_clean(project: HostP
 
     running = threading.Thread(target=build)
     running.start()
-    until(lambda: any("Compiling" in log.read_text() for log in builder.cache.glob("logs/*.log")))
+    # All four sources are compiled: from now on, nothing is said that could not be delivered.
+    until(lambda: any(log.read_text().count("Compiling") == 4 for log in builder.cache.glob("logs/*.log")))
     assert len(project.left()) == 2
     transport.close()
     running.join(60)
     assert isinstance(failed[0], BuildHostError)
     assert str(failed[0]).startswith("board type arduino: builder-1: the SSH connection was lost; run again")
-    # It waits for the file, so it was ended.
-    until(lambda: project.left() == [])
-    go.touch()
+    try:
+        # It waits for the file, so it was ended.
+        until(lambda: project.left() == [])
+    finally:
+        go.touch()
     assert project.on_host().ensure(board_type).built
 
 
@@ -287,8 +290,9 @@ def test_progress_is_the_first_line_and_then_one_from_time_to_time() -> None:
     assert told[1:] == ["[31mthree (line 3)", "four (line 4)"]
 
 
-def test_every_type_falls_to_one_builder_and_evenly() -> None:
-    names, builders = ["a", "b", "c", "d", "e"], ["two", "@local", "one"]
-    shares = {builder: share(names, builders, builder) for builder in builders}
-    assert shares == {"@local": ["a", "d"], "one": ["b", "e"], "two": ["c"]}
-    assert share(names, ["one"], "one") == names
+def test_every_type_falls_to_one_builder_that_can_and_evenly() -> None:
+    builders = ["two", "@local", "one"]
+    found = spread(dict.fromkeys(["a", "b", "c", "d", "e"], builders))
+    assert found == {"a": "@local", "b": "one", "c": "two", "d": "@local", "e": "one"}
+    only = spread({"a": builders, "b": builders, "c": ["@local"], "d": ["@local", "one"]})
+    assert only == {"c": "@local", "d": "one", "a": "two", "b": "@local"}

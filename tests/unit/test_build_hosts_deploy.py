@@ -30,9 +30,7 @@ def test_types_are_spread_over_the_builders_and_a_second_run_changes_nothing(
         "ssh_known_hosts_file": str(sshd.known_hosts),
         "build_directory": str(project.there),
     }
-    (tmp_path / "inventory.py").write_text(
-        f"builders = ['@local', ('builder-1', {reached!r}), ('builder-2', {reached!r})]\n"
-    )
+    hosts = {"builder-1": reached, "builder-2": reached}
     types = {
         name: project.fields(firmware=f"klipper-{name}", kconfig={"LOW_LEVEL_OPTIONS": True, "SERIAL_BAUD": baud})
         for name, baud in (("slow", 38400), ("usual", 115200), ("fast", 500000), ("fastest", 1000000))
@@ -40,17 +38,20 @@ def test_types_are_spread_over_the_builders_and_a_second_run_changes_nothing(
     data = tmp_path / "group_data/builders.py"
     data.parent.mkdir()
 
-    def deploy() -> "subprocess.CompletedProcess[str]":
+    def deploy(how: str = "-y") -> "subprocess.CompletedProcess[str]":
+        (tmp_path / "inventory.py").write_text(f"builders = ['@local', *{hosts!r}.items()]\n")
         data.write_text(f"toolchains = {TOOLCHAINS!r}\nbuild_cache = 'cache'\nboard_types = {types!r}\n")
         pyinfra = Path(sys.executable).with_name("pyinfra")
         return subprocess.run(
-            [pyinfra, "inventory.py", "deploys/build.py", "-y"],
+            [pyinfra, "inventory.py", "deploys/build.py", how],
             cwd=tmp_path,
             env={**os.environ, "FLEETFLASH_STORE": str(tmp_path / "store")},
             capture_output=True,
             text=True,
         )
 
+    shown = deploy("--dry")
+    assert shown.returncode == 0 and "building" not in shown.stderr, shown.stderr
     first = deploy()
     assert first.returncode == 0, first.stderr
     told = [line.strip() for line in first.stderr.splitlines() if ": building v0.2.0-0-g" in line]
@@ -61,6 +62,14 @@ def test_types_are_spread_over_the_builders_and_a_second_run_changes_nothing(
     second = deploy()
     assert second.returncode == 0 and second.stderr.count("No changes") == 4 and "building" not in second.stderr
     assert project.left() == []
+    # One lacks the compiler, and at the other nobody listens: what fell to them falls to who is left.
+    hosts["builder-1"] = {**reached, "toolchains": {"avr": {"version": "5", "debian": {"gcc-of-nobody": "*"}}}}
+    hosts["builder-2"] = {**reached, "ssh_port": 1}
+    types["fast"]["kconfig"]["SERIAL_BAUD"] = 230400
+    without = deploy()
+    assert "builder-2] Could not connect" in without.stderr and "Traceback" not in without.stderr
+    assert without.stderr.count(": building v0.2.0-0-g") == 1 and without.stderr.count("No changes") == 3
+    assert "[@local]    fast: building" in without.stderr
     types["usual"]["kconfig"] = {"SERIAL_BAUD": 115200}
     third = deploy()
     assert third.returncode != 0 and "Traceback" not in third.stderr
