@@ -5,10 +5,8 @@ library of Kconfig with it here, as Klipper has: Debian's Python knows none.
 """
 
 import hashlib
-import importlib.util
 import io
 import platform
-import shutil
 import tarfile
 import threading
 import time
@@ -43,10 +41,7 @@ class HostProject(Project):
     def __init__(self, directory: Path, sshd: LoopbackSshd) -> None:
         self.sshd = sshd
         super().__init__(directory)
-        for name in ("kconfiglib", "genconfig", "olddefconfig"):
-            spec = importlib.util.find_spec(name)
-            assert spec is not None and spec.origin is not None
-            shutil.copy(spec.origin, self.source.path)
+        self.source.add_kconfiglib()
         self.source.commit("v0.2.0")
 
     @property
