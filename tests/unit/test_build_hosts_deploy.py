@@ -122,3 +122,18 @@ def test_controller_that_is_killed_leaves_nothing_on_the_host_and_the_next_run_b
     code, said = farm.deploy()
     assert code == 0 and said.count(": building v0.3.0-0-g") == 1, said
     assert list(farm.directory.glob("cache/work/build-*")) == [] and len(farm.store.find()) == 1
+
+
+def test_builders_work_at_the_same_time(farm: Farm) -> None:
+    """None of the three builds can end before all of them have begun."""
+    go = farm.directory / "go"
+    ref = slow_version(farm, go).ref
+    farm.types = {name: {**fields, "ref": ref} for name, fields in farm.types.items() if name != "fastest"}
+    controller = farm.start()
+    try:
+        logs = farm.directory / "cache/logs"
+        until(lambda: sum(log.read_text().count("Compiling") == 4 for log in logs.glob("*.log")) == 3)
+    finally:
+        go.touch()
+        said = controller.communicate()[1]
+    assert controller.returncode == 0 and len(farm.store.find()) == 3, said
