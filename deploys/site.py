@@ -2,7 +2,7 @@
 
     pyinfra inventory/farm.py deploys/site.py
 
-Firmware is built (for ``@local`` in the group builders), then hosts get what Klipper runs from (``klipper`` in their
+Firmware is built (by the group builders), then hosts get what Klipper runs from (``klipper`` in their
 data), then their boards are flashed. A second run changes nothing and restarts nothing; a run that was killed is
 finished by the next one. A printer that prints keeps what it runs until it is idle.
 """

@@ -1,5 +1,6 @@
 """The small firmware tree as a git repository that a test may change; equal contents make equal commits."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -33,6 +34,13 @@ class FirmwareSource:
         text = (self.path / file).read_text()
         assert old in text
         (self.path / file).write_text(text.replace(old, new))
+
+    def add_kconfiglib(self) -> None:
+        """Put Kconfig's library into the tree, where Klipper has its own: Debian's Python knows none."""
+        for name in ("kconfiglib", "genconfig", "olddefconfig"):
+            spec = importlib.util.find_spec(name)
+            assert spec is not None and spec.origin is not None
+            shutil.copy(spec.origin, self.path)
 
     def commit(self, tag: str | None = None) -> str:
         """Commit everything and return the commit."""

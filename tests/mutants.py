@@ -83,6 +83,27 @@ MUTANTS = [
         "tests/unit/test_build_builder.py -k threads_at_once",
     ),
     Mutant(
+        "a key is made with what compiles",
+        "fleetflash/build/host_compiler.py",
+        "if self._identity(toolchain, facts) != CompilerIdentity(key.toolchain, key.zlib):",
+        "if False:",
+        "tests/unit/test_build_hosts.py -k between_look_and_build",
+    ),
+    Mutant(
+        "a lost link ends the build on its host",
+        "fleetflash/agent/compile.py",
+        "        pass\n    _kill(process)\n",
+        "        pass\n",
+        "tests/unit/test_build_hosts.py -k lost_link",
+    ),
+    Mutant(
+        "what a host gets is what was sent",
+        "fleetflash/agent/compile.py",
+        'if wire.decode_json(frame[1]).get("sha256") != self._digest.hexdigest():',
+        "if False:",
+        "tests/unit/test_compile_conversation.py -k arrive_whole",
+    ),
+    Mutant(
         "a build is what was stored",
         "fleetflash/build/builds.py",
         "return build if sound and",

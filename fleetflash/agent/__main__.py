@@ -1,7 +1,7 @@
 """The agent's command line, started by the controller over SSH or by systemd on the host.
 
-Unprivileged: ``snapshot``, ``serve``, ``identify``, and ``evidence``, which finds more as root. As root: ``run`` and
-``provision`` (over SSH), ``transact`` and ``settle`` (systemd).
+Unprivileged: ``snapshot``, ``serve``, ``identify``, ``compile``, and ``evidence``, which finds more as root. As root:
+``run`` and ``provision`` (over SSH), ``transact`` and ``settle`` (systemd).
 On an SSH channel the bootstrap has said ``wire.MARKER`` before this runs.
 
 Each command imports what it needs: the agent runs from an archive in memory, so Python compiles every module anew each
@@ -95,6 +95,12 @@ def _provision(arguments: List[str]) -> int:
     return provision.main(*_streams())
 
 
+def _compile(arguments: List[str]) -> int:
+    from fleetflash.agent import compile
+
+    return compile.main(*_streams())
+
+
 def _transact(arguments: List[str]) -> int:
     from fleetflash.agent.record import COMMITTED
 
@@ -152,6 +158,7 @@ COMMANDS: Dict[str, Callable[[List[str]], int]] = {
     "identify": _identify,
     "run": _run,
     "provision": _provision,
+    "compile": _compile,
     "transact": _transact,
     "settle": _settle,
 }

@@ -11,15 +11,15 @@ from tempfile import TemporaryDirectory
 from fleetflash.build import kconfig, output
 from fleetflash.build.board_type import BoardType
 from fleetflash.build.builds import CONFIG, LOG, Build, Builds, sha256
+from fleetflash.build.compiler import Compiler, LocalCompiler
 from fleetflash.build.configuration import CONFIG as DOT_CONFIG
 from fleetflash.build.errors import BuildError
 from fleetflash.build.kconfig import Change
 from fleetflash.build.lock import held
-from fleetflash.build.make import Make
 from fleetflash.build.prepared import Preparations, Prepared
 from fleetflash.build.source import Sources
 from fleetflash.build.toolchain import Toolchain
-from fleetflash.build.toolchain_cache import ToolchainCache, Tools
+from fleetflash.build.toolchain_cache import ToolchainCache
 from fleetflash.firmware.artifact import Artifact
 from fleetflash.firmware.errors import ArtifactMissingError
 from fleetflash.firmware.registration import describe_image
@@ -57,6 +57,7 @@ class Builder:
     + root: where ``templates/`` and overlays are
     + toolchains: name → what is pinned
     + report: is told what takes time, one line each
+    + compiler: who compiles; by default this computer
 
     Raises ``BuildError`` and ``FirmwareError`` with their subclasses, in one line that names the board type.
     """
@@ -68,10 +69,12 @@ class Builder:
         root: Path,
         toolchains: Mapping[str, Toolchain],
         report: Report = lambda text: None,
+        compiler: Compiler | None = None,
     ) -> None:
         self.store, self.root, self.pinned, self.report = store, root, toolchains, report
         self.cache = cache
         self.toolchains = ToolchainCache(cache / "toolchains")
+        self.compiler: Compiler = compiler or LocalCompiler(self.toolchains)
         self.sources = Sources.below(cache)
         self.preparations = Preparations(cache / "configurations", self.sources)
         self.builds = Builds(cache / "builds", Build)
@@ -106,14 +109,13 @@ class Builder:
             prepared = self._prepare(board_type)
             with TemporaryDirectory(prefix="fleetflash-rebuild-") as directory:
                 aside = Builds(Path(directory), Build)
-                toolchain = self.pinned[board_type.toolchain]
-                with held(self.builds.lock(prepared.key.id)), self.toolchains.use(toolchain, self.report) as tools:
-                    build = self._make(prepared, tools, aside)
+                with held(self.builds.lock(prepared.key.id)):
+                    build = self._make(prepared, aside)
                 return self._describe(prepared, build, aside)[0]
 
     def _prepare(self, board_type: BoardType) -> Prepared:
-        toolchain_id = self.toolchains.identify(self.pinned[board_type.toolchain])
-        return self.preparations.prepare(board_type, self.root, toolchain_id, self.report)
+        identity = self.compiler.identify(self.pinned[board_type.toolchain])
+        return self.preparations.prepare(board_type, self.root, identity, self.report)
 
     def _build_once(self, prepared: Prepared) -> tuple[Build, bool]:
         """Return the build of a key, and whether it was made here; whoever comes second waits for the first."""
@@ -123,18 +125,18 @@ class Builder:
             build = self.builds.find(key)
             if build is not None:
                 return build, False
-            with self.toolchains.use(self.pinned[prepared.board_type.toolchain], self.report) as tools:
-                return self._make(prepared, tools, self.builds), True
+            return self._make(prepared, self.builds), True
 
-    def _make(self, prepared: Prepared, tools: Tools, builds: Builds[Build]) -> Build:
+    def _make(self, prepared: Prepared, builds: Builds[Build]) -> Build:
         board_type, started = prepared.board_type, time.monotonic()
+        toolchain = self.pinned[board_type.toolchain]
         self.report(f"{board_type.name}: building {prepared.version}")
         log = self.cache / "logs" / f"{board_type.name}-{prepared.key.id[:12]}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
         with self.sources.worktree(prepared.revision, prepared.overlay) as tree:
             (tree.path / DOT_CONFIG).write_text(prepared.configuration)
-            Make(tree.path, log, tools.bin).run()
+            self.compiler.compile(tree.path, log, toolchain, prepared.key, self.report)
             out = tree.path / "out"
             image = output.load_output(out, board_type.image, board_type.flash_offset)
             address = output.application_address(out)
@@ -145,7 +147,7 @@ class Builder:
         build = Build(
             key=prepared.key,
             repository=board_type.repository,
-            toolchain=str(self.pinned[board_type.toolchain]),
+            toolchain=str(toolchain),
             address=address,
             files={name: sha256(content) for name, content in contents.items()},
             seconds=round(time.monotonic() - started, 3),

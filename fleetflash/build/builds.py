@@ -26,7 +26,7 @@ class BuildKey(BaseModel):
     """Everything that decides what a build makes; equal keys are never built twice.
 
     ``overlay``: its hash, empty without. ``configuration``: sha256 of the effective one. ``toolchain``: its identity.
-    ``zlib``: its version here, since the dictionary in the image is compressed by it.
+    ``zlib``: its version where it is compiled, since the dictionary in the image is compressed by it.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")

@@ -29,11 +29,16 @@ def installed(names: list[str]) -> dict[str, tuple[str, str]]:
 
 
 def check(wanted: Mapping[str, str]) -> dict[str, str]:
+    """``judge`` what is installed on this computer."""
+    return judge(wanted, installed(sorted(wanted)))
+
+
+def judge(wanted: Mapping[str, str], there: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     """Return name → ``version architecture`` of packages; ``ToolchainError`` says which ones to install.
 
     + wanted: name → version as Debian writes it; a ``*`` at its end stands for any rest
+    + there: name → (version, architecture), as ``installed`` says it
     """
-    there = installed(sorted(wanted))
     problems, command = [], []
     for name, version in sorted(wanted.items()):
         found = there.get(name, ("", ""))[0]

@@ -33,6 +33,10 @@ class CompileError(BuildError):
     """``make`` failed."""
 
 
+class BuildHostError(BuildError):
+    """The host that was to compile can't, or was lost. The line names it."""
+
+
 class OutputError(BuildError):
     """``make`` succeeded, but what it built is not what was asked for."""
 

@@ -44,25 +44,30 @@ class Make:
         if code:
             said = self.log.read_bytes()[start:].decode(errors="replace")
             raise CompileError(
-                f"make {' '.join(targets)}".rstrip() + f" failed: {_telling(said)}; all of it: {self.log}"
+                f"make {' '.join(targets)}".rstrip() + f" failed: {telling(said)}; all of it: {self.log}"
             )
 
     def environment(self) -> dict[str, str]:
-        """Return what the build sees: nothing of the user's, no clock's zone, no date."""
-        return build_environment(
-            {
-                "PATH": f"{self.tools}:{_SYSTEM_PATH}" if self.tools else _SYSTEM_PATH,
-                "HOME": str(self.tree.parent),
-                "LC_ALL": "C",
-                "TZ": "UTC",
-                "SOURCE_DATE_EPOCH": "0",
-                "PYTHONHASHSEED": "0",
-                "PYTHONDONTWRITEBYTECODE": "1",
-            }
-        )
+        """Return what the build sees: ``clean_environment``, with the tools first and a home of its own."""
+        path = f"{self.tools}:{_SYSTEM_PATH}" if self.tools else _SYSTEM_PATH
+        return clean_environment() | {"PATH": path, "HOME": str(self.tree.parent)}
 
 
-def _telling(said: str) -> str:
+def clean_environment() -> dict[str, str]:
+    """Return what every build sees, on any computer: nothing of the user's, no clock's zone, no date."""
+    return build_environment(
+        {
+            "PATH": _SYSTEM_PATH,
+            "LC_ALL": "C",
+            "TZ": "UTC",
+            "SOURCE_DATE_EPOCH": "0",
+            "PYTHONHASHSEED": "0",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+    )
+
+
+def telling(said: str) -> str:
     """Return the first line that tells of an error and the last line of all, or the last three."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if _TELLING.search(line) and not line.startswith("make")]

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from fleetflash.build import kconfig
 from fleetflash.build.board_type import BoardType
 from fleetflash.build.builds import BuildKey
+from fleetflash.build.compiler import CompilerIdentity
 from fleetflash.build.configuration import complete, render
 from fleetflash.build.lock import held
 from fleetflash.build.make import Make
@@ -40,12 +40,13 @@ class Preparations:
         self,
         board_type: BoardType,
         root: Path,
-        toolchain_id: str,
+        identity: CompilerIdentity,
         report: Callable[[str], None] = lambda text: None,
     ) -> Prepared:
         """Resolve the source, read the overlay and complete the configuration of a board type.
 
         + root: where ``templates/`` and the overlay are
+        + identity: of what will compile it
 
         Raises ``BuildError`` and its subclasses.
         """
@@ -61,8 +62,8 @@ class Preparations:
             version=version,
             overlay=overlay.hash,
             configuration=configuration_hash(configuration),
-            toolchain=toolchain_id,
-            zlib=zlib.ZLIB_RUNTIME_VERSION,
+            toolchain=identity.toolchain,
+            zlib=identity.zlib,
             image=board_type.image,
         )
         return Prepared(board_type, revision, overlay, version, configuration, key)

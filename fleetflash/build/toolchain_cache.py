@@ -71,7 +71,14 @@ class ToolchainCache:
         if toolchain.debian:
             yield Tools(None, id)
             return
-        archive = toolchain.archive()
+        with self.tree(toolchain, toolchain.archive(), report) as tree:
+            yield Tools(tree / toolchain.bin, id)
+
+    @contextmanager
+    def tree(
+        self, toolchain: Toolchain, archive: Archive, report: Callable[[str], None] = lambda text: None
+    ) -> Iterator[Path]:
+        """Yield what one of a toolchain's archives was unpacked to, whatever architecture it is for; as ``use``."""
         lock = self._lock(archive.sha256)
         with self._reported(toolchain):
             self.directory.mkdir(parents=True, exist_ok=True)
@@ -82,7 +89,8 @@ class ToolchainCache:
                 if entry.is_dir():
                     # When it was used last decides which ones are removed first.
                     os.utime(entry / DESCRIPTION)
-                    yield Tools(self._bin(toolchain, entry), id)
+                    self._check(toolchain, entry)
+                    yield entry / TREE
                     return
             with held(lock, waiting=lambda: report(f"waiting for another builder that fetches {toolchain}")):
                 if not entry.is_dir():
@@ -132,7 +140,7 @@ class ToolchainCache:
             fetch(archive.urls, archive.sha256, download)
             unpacking.mkdir()
             unpack(download, unpacking / TREE)
-            self._bin(toolchain, unpacking)
+            self._check(toolchain, unpacking)
             facts = {"name": toolchain.name, "version": toolchain.version, "sha256": archive.sha256}
             write_read_only(unpacking / DESCRIPTION, json.dumps(facts, indent=2).encode() + b"\n")
             sync_directory(unpacking)
@@ -142,7 +150,7 @@ class ToolchainCache:
             for left in (download, unpacking):
                 _discard(left)
 
-    def _bin(self, toolchain: Toolchain, entry: Path) -> Path:
+    def _check(self, toolchain: Toolchain, entry: Path) -> None:
         directory = entry / TREE / toolchain.bin
         for program in toolchain.programs:
             if not os.access(directory / program, os.X_OK):
@@ -152,7 +160,6 @@ class ToolchainCache:
                 )
         if not directory.is_dir():
             raise ToolchainError(f"toolchain {toolchain}: its archive has no directory {toolchain.bin}; correct bin")
-        return directory
 
     def _remove(self, sha256: str) -> None:
         removing = self.directory / f".{sha256}.removing"

@@ -1,4 +1,4 @@
-"""What shall be: the firmware of a board type is built and registered as an artifact."""
+"""What shall be: the firmware of a board type is built, here or on the host, and registered as an artifact."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Any
 from pyinfra import host, logger
 from pyinfra.api import FunctionCommand, operation
 
-from fleetflash.build.board_type import BoardType, read_board_types
+from fleetflash.build.board_type import BoardType
 from fleetflash.build.builder import Builder
 from fleetflash.build.errors import BuildError
 from fleetflash.build.location import cache_directory
-from fleetflash.build.toolchain import read_toolchains
+from fleetflash.facts import build_hosts
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
 from fleetflash.operations.refusal import refuse
@@ -20,11 +20,12 @@ from fleetflash.operations.refusal import refuse
 @operation()
 def built(board_type: str) -> Generator[FunctionCommand, None, None]:
     """
-    Build the firmware of a board type on this computer, unless anybody has done so before, and register its artifact.
+    Have the host compile the firmware of a board type, unless anybody has done so before, and register its artifact.
 
     + board_type: its name in ``board_types`` of the host's data
 
-    Reads ``board_types``, ``toolchains`` and ``build_cache`` from the host's data. Only for ``@local``.
+    Reads ``board_types``, ``toolchains``, ``build_cache`` (here) and ``build_directory`` (on the host) from the host's
+    data. ``@local`` compiles on this computer, another host over SSH.
 
     **Example:**
 
@@ -48,17 +49,13 @@ def built(board_type: str) -> Generator[FunctionCommand, None, None]:
 
 
 def _builder(target: Any, name: str) -> tuple[Builder, BoardType]:
-    if target.name != "@local":
-        raise BuildError(
-            f"{target.name}: firmware is built on the controller only; put '@local' into the group builders"
-        )
-    toolchains = read_toolchains(target.data.get("toolchains", {}))
-    types = read_board_types(target.data.get("board_types", {}), toolchains)
+    types, toolchains = build_hosts.board_types(target)
     if name not in types:
         raise BuildError(f"no board type {name!r}, there is {', '.join(sorted(types)) or 'none'}")
     cache = cache_directory(target.data.get("build_cache", ""))
+    compiler = build_hosts.compiler(target, toolchains, cache)
     prefix = target.print_prefix
-    builder = Builder(cache, Store(), Path.cwd(), toolchains, lambda text: logger.info(f"{prefix}{text}"))
+    builder = Builder(cache, Store(), Path.cwd(), toolchains, lambda text: logger.info(f"{prefix}{text}"), compiler)
     return builder, types[name]
 
 

@@ -51,7 +51,7 @@ def built(gateway_type: str) -> Generator[FunctionCommand, None, None]:
 def _builder(target: Any, name: str) -> tuple[GatewayBuilder, GatewayType]:
     if target.name != "@local":
         raise BuildError(
-            f"{target.name}: firmware is built on the controller only; put '@local' into the group builders"
+            f"{target.name}: firmware of gateways is built on the controller only; put '@local' into the group builders"
         )
     toolchains = read_esp_idf(target.data.get("esp_idf", {}))
     types = read_gateway_types(target.data.get("gateway_types", {}), toolchains)

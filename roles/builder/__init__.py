@@ -1,4 +1,4 @@
-"""The computer that builds firmware: this one."""
+"""The computers that build firmware: this one, or hosts that do it for it."""
 
 from collections.abc import Mapping
 
@@ -6,16 +6,27 @@ from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra.api.exceptions import PyinfraError
 
+from fleetflash.facts import build_hosts
 from fleetflash.operations import firmware, gateway_firmware
 
 
 @deploy("Builder")
 def builder() -> None:
-    """Build the firmware of every board and gateway type that is not built yet, with toolchains as they are pinned."""
+    """
+    Build the firmware of every board and gateway type that is not built yet, with toolchains as they are pinned.
+
+    The board types are spread over the hosts of the group ``builders`` that have their toolchain, and these work at the
+    same time; gateways are built on the controller.
+    """
+    builders = [each.name for each in build_hosts.present(host.state)]
+    falls_to = build_hosts.assignment(host.state)
     for name in _names("board_types"):
-        firmware.built(name=f"Firmware of {name} is built", board_type=name)
-    for name in _names("gateway_types"):
-        gateway_firmware.built(name=f"Firmware of gateway {name} is built", gateway_type=name)
+        if falls_to.get(name) == host.name:
+            firmware.built(name=f"Firmware of {name} is built", board_type=name)
+    # Without the controller among them, one of them says that it is needed.
+    if host.name == (build_hosts.LOCAL if build_hosts.LOCAL in builders else min(builders)):
+        for name in _names("gateway_types"):
+            gateway_firmware.built(name=f"Firmware of gateway {name} is built", gateway_type=name)
 
 
 def _names(key: str) -> list[str]:
