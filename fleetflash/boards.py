@@ -63,7 +63,7 @@ class Board(BaseModel):
     and its arguments, which must succeed within ``backup_seconds`` before the board is written; it is no shell's line.
     ``contract``: the file that says what a gateway's boot log must hold (docs/acceptance.md), judged for its
     ``equipment``, e.g. ``{"sd": "yes"}``. ``power``: how it can be switched off and on (``power.read_power``).
-    ``checks``: what Klipper's objects must say once it is written (``object_checks.read_checks``).
+    ``object_checks``: what Klipper's objects must say once it is written (``object_checks.read_checks``).
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -91,7 +91,7 @@ class Board(BaseModel):
     contract: str = ""
     equipment: dict[str, str] = Field(default_factory=dict)
     power: Power | None = None
-    checks: Sequence[ObjectCheck] = ()
+    object_checks: Sequence[ObjectCheck] = ()
 
     @property
     def backup_words(self) -> list[str]:
@@ -171,7 +171,7 @@ class Board(BaseModel):
     def _switched(cls, power: Any) -> Power | None:
         return read_power(power)
 
-    @field_validator("checks", mode="before")
+    @field_validator("object_checks", mode="before")
     @classmethod
     def _looked_at(cls, checks: Any) -> tuple[ObjectCheck, ...]:
         return read_checks(checks)
@@ -225,8 +225,8 @@ class KlipperHost:
     """A Klipper host's desired state, or a gateway's, which has no Klipper: an empty ``service``.
 
     ``errors`` holds boards whose data is malformed: name → what is wrong. ``code``: what moves with the boards, if any.
-    ``retention``: of the boards' backups, with the pins of all of them. ``checks``: what Klipper's objects must say
-    within ``checks_seconds`` whenever one of its boards is written, beside those of the boards themselves.
+    ``retention``: of the boards' backups, with the pins of all of them. ``object_checks``: what Klipper's objects must
+    say within ``object_checks_seconds`` whenever one of its boards is written, beside those of the boards themselves.
     """
 
     name: str
@@ -238,8 +238,8 @@ class KlipperHost:
     code: "KlipperCode | None" = None
     errors: tuple[tuple[str, str], ...] = ()
     retention: Retention = Retention()
-    checks: tuple[ObjectCheck, ...] = ()
-    checks_seconds: float = CHECKS_SECONDS
+    object_checks: tuple[ObjectCheck, ...] = ()
+    object_checks_seconds: float = CHECKS_SECONDS
 
 
 #: The groups of an inventory whose hosts have boards.
@@ -271,8 +271,8 @@ def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
             board = _read_board(board_name, fields, inherited)
             if board.klippy_mcu is not None and not service:
                 raise BoardDataError("klippy_mcu: this host has no Klipper (klipper_service = None); leave it out")
-            if board.checks and not service:
-                raise BoardDataError("checks: this host has no Klipper (klipper_service = None); leave them out")
+            if board.object_checks and not service:
+                raise BoardDataError("object_checks: this host has no Klipper (klipper_service = None); leave them out")
             boards.append(board.model_copy(update={"power": usable(board.power, attended, port)}))
         except (BoardDataError, ValueError) as error:
             errors.append((str(board_name), str(error)))
@@ -294,8 +294,8 @@ def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
         code=_read_code(data) if policy == "exact" and service else None,
         errors=tuple(errors),
         retention=_read_retention(data, boards),
-        checks=checks,
-        checks_seconds=checks_seconds,
+        object_checks=checks,
+        object_checks_seconds=checks_seconds,
     )
 
 

@@ -12,7 +12,7 @@ _FIELDS = {"object", "field", "equals", "min", "max"}
 
 
 def read_checks(value: Any) -> tuple[ObjectCheck, ...]:
-    """Return ``checks`` of a printer or a board; raises ``ValueError``, in one line that names the check.
+    """Return ``object_checks`` of a printer or a board; raises ``ValueError``, in one line that names the check.
 
     Each is e.g. ``{"object": "temperature_sensor ams", "field": "temperature", "min": 5, "max": 60}``, with either of
     the bounds or both, or ``{"object": "output_pin relay", "field": "value", "equals": 0}``.
@@ -26,21 +26,23 @@ def read_checks(value: Any) -> tuple[ObjectCheck, ...]:
 
 
 def read_checks_of_host(data: Mapping[str, Any], has_klipper: bool) -> tuple[ObjectCheck, ...]:
-    """Return the ``checks`` of a printer's own data; raises ``ValueError``, in one line."""
+    """Return the ``object_checks`` of a printer's own data; raises ``ValueError``, in one line."""
     try:
-        checks = read_checks(data.get("checks", ()))
+        checks = read_checks(data.get("object_checks", ()))
     except ValueError as error:
-        raise ValueError(f"checks: {error}") from None
+        raise ValueError(f"object_checks: {error}") from None
     if checks and not has_klipper:
-        raise ValueError("checks: this host has no Klipper (klipper_service = None); leave them out")
+        raise ValueError("object_checks: this host has no Klipper (klipper_service = None); leave them out")
     return checks
 
 
 def read_checks_seconds(data: Mapping[str, Any]) -> float:
-    """Return ``checks_seconds`` of a printer; raises ``ValueError``."""
-    seconds = data.get("checks_seconds", CHECKS_SECONDS)
+    """Return ``object_checks_seconds`` of a printer; raises ``ValueError``."""
+    seconds = data.get("object_checks_seconds", CHECKS_SECONDS)
     if not isinstance(seconds, (int, float)) or isinstance(seconds, bool) or not 0 < seconds <= _MOST:
-        raise ValueError(f"checks_seconds: expected seconds, more than 0 and {_MOST} at most, found {seconds!r:.40}")
+        raise ValueError(
+            f"object_checks_seconds: expected seconds, more than 0 and {_MOST} at most, found {seconds!r:.40}"
+        )
     return float(seconds)
 
 

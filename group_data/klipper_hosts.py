@@ -27,8 +27,8 @@ backup_days = 365
 # power = {"moonraker": "usb hub"}
 
 # What Klipper's objects must say once it is ready after a flash, within so many seconds.
-# checks = [{"object": "temperature_sensor ams", "field": "temperature", "min": 5, "max": 60}]
-# checks_seconds = 30
+# object_checks = [{"object": "temperature_sensor ams", "field": "temperature", "min": 5, "max": 60}]
+# object_checks_seconds = 30
 
 # The Klipper service of the host, and where its API socket lies ("" = where KIAUH puts it).
 klipper_service = "klipper.service"

@@ -45,8 +45,8 @@ def with_transaction(
         holds=holds,
         started_at=identity.now,
         retention=desired.retention,
-        checks=list(desired.checks),
-        checks_seconds=desired.checks_seconds,
+        checks=list(desired.object_checks),
+        checks_seconds=desired.object_checks_seconds,
     )
     artifacts = {}
     for plan in flashes:
@@ -128,7 +128,7 @@ def board_transaction(plan: BoardPlan, by_path: str, wanted: Image) -> BoardTran
         contract=plan.contract,
         equipment=dict(board.equipment),
         power=board.power,
-        checks=list(board.checks),
+        checks=list(board.object_checks),
     )
 
 

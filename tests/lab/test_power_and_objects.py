@@ -96,12 +96,12 @@ def test_board_that_dies_after_its_flash_is_switched_off_and_on_by_moonraker_and
 def test_flash_stays_only_when_klippys_objects_are_as_they_shall_be(fleet: Fleet) -> None:
     host = fleet.lab.host("printer-1")
     fleet.reset(host)
-    data = {"firmware": "klipper-bmcu-c", "chip": "ch32v203c8t6", "firmware_version": NEXT, "checks_seconds": 3}
+    data = {"firmware": "klipper-bmcu-c", "chip": "ch32v203c8t6", "firmware_version": NEXT, "object_checks_seconds": 3}
     homed = {"object": "toolhead", "field": "homed_axes"}
     speed = {"object": "toolhead", "field": "max_velocity", "min": 100, "max": 400}
-    run = fleet.pyinfra(fleet.write_inventory(printer_1={**data, "checks": [speed, {**homed, "equals": "xyz"}]}))
+    run = fleet.pyinfra(fleet.write_inventory(printer_1={**data, "object_checks": [speed, {**homed, "equals": "xyz"}]}))
     assert run.code == 1 and run.line("bmcu", "object toolhead: homed_axes is '', expected 'xyz'"), run.output
     assert outcome(host)["outcome"] == "restored" and host.board("bmcu").control.status()["version"] == FACTORY
     host.wait_klippy("ready", 5.0)
-    run = fleet.pyinfra(fleet.write_inventory(printer_1={**data, "checks": [speed, {**homed, "equals": ""}]}))
+    run = fleet.pyinfra(fleet.write_inventory(printer_1={**data, "object_checks": [speed, {**homed, "equals": ""}]}))
     assert run.code == 0 and host.board("bmcu").control.status()["version"] == NEXT, run.output

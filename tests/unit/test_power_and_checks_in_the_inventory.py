@@ -70,9 +70,12 @@ def test_moonrakers_device_needs_a_moonraker() -> None:
 
 def test_checks_are_the_printers_and_each_boards_own() -> None:
     relay = {"object": "output_pin relay", "field": "value", "equals": 0}
-    found = host({"checks": [relay]}, checks=[CHECK], checks_seconds=5)
-    assert found.checks == (ObjectCheck("temperature_sensor ams", "temperature", None, 5, 60),)
-    assert found.boards[0].checks == (ObjectCheck("output_pin relay", "value", 0),) and found.checks_seconds == 5.0
+    found = host({"object_checks": [relay]}, object_checks=[CHECK], object_checks_seconds=5)
+    assert found.object_checks == (ObjectCheck("temperature_sensor ams", "temperature", None, 5, 60),)
+    assert (
+        found.boards[0].object_checks == (ObjectCheck("output_pin relay", "value", 0),)
+        and found.object_checks_seconds == 5.0
+    )
 
 
 WRONG_CHECKS: list[tuple[Any, str]] = [
@@ -95,29 +98,29 @@ WRONG_CHECKS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("checks", "words"), WRONG_CHECKS)
 def test_malformed_checks_are_refused_in_one_line(checks: Any, words: str) -> None:
-    ((_, reason),) = host({"checks": checks}).errors
-    assert reason.startswith("checks: ") and words in reason and "\n" not in reason, reason
+    ((_, reason),) = host({"object_checks": checks}).errors
+    assert reason.startswith("object_checks: ") and words in reason and "\n" not in reason, reason
     with pytest.raises(BoardDataError) as caught:
-        host({}, checks=checks)
-    assert str(caught.value).startswith("checks: ") and words in str(caught.value)
+        host({}, object_checks=checks)
+    assert str(caught.value).startswith("object_checks: ") and words in str(caught.value)
 
 
 def test_checks_without_klipper_are_refused() -> None:
-    with pytest.raises(BoardDataError, match="checks: this host has no Klipper"):
-        host({}, checks=[CHECK], klipper_service=None)
-    ((_, reason),) = host({"checks": [CHECK]}, klipper_service=None).errors
-    assert "checks: this host has no Klipper" in reason
+    with pytest.raises(BoardDataError, match="object_checks: this host has no Klipper"):
+        host({}, object_checks=[CHECK], klipper_service=None)
+    ((_, reason),) = host({"object_checks": [CHECK]}, klipper_service=None).errors
+    assert "object_checks: this host has no Klipper" in reason
 
 
 @pytest.mark.parametrize("seconds", [0, -1, "5", True, float("inf"), float("nan"), 601])
 def test_time_for_the_checks_is_a_number_of_seconds(seconds: Any) -> None:
-    with pytest.raises(BoardDataError, match="checks_seconds: expected seconds"):
-        host({}, checks=[CHECK], checks_seconds=seconds)
+    with pytest.raises(BoardDataError, match="object_checks_seconds: expected seconds"):
+        host({}, object_checks=[CHECK], object_checks_seconds=seconds)
 
 
 def test_transaction_carries_power_and_checks_to_the_host() -> None:
     check, other = ObjectCheck("o", "f", 0), ObjectCheck("p", "f", 1)
-    fields = {"power": Power(device="hub"), "checks": (check,)}
-    found = plan(None, board(**fields), checks=(other,), checks_seconds=7.0).transaction
+    fields = {"power": Power(device="hub"), "object_checks": (check,)}
+    found = plan(None, board(**fields), object_checks=(other,), object_checks_seconds=7.0).transaction
     assert found is not None and found.boards[0].power == Power(device="hub") and found.boards[0].checks == [check]
     assert found.checks == [other] and found.checks_seconds == 7.0
