@@ -60,7 +60,8 @@ class Board(BaseModel):
     ``options``: what the programmer alone knows (``Capabilities.options``). ``backup_command``: a program of the host
     and its arguments, which must succeed within ``backup_seconds`` before the board is written; it is no shell's line.
     ``contract``: the file that says what a gateway's boot log must hold (docs/acceptance.md), judged for its
-    ``equipment``, e.g. ``{"sd": "yes"}``.
+    ``equipment``, e.g. ``{"sd": "yes"}``. ``address``: where a gateway is in the network, a name or an IP address;
+    ``checks``: what it must do there (docs/gateway-checks.md).
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -87,6 +88,8 @@ class Board(BaseModel):
     backup_seconds: float = Field(default=120.0, gt=0)
     contract: str = ""
     equipment: dict[str, str] = Field(default_factory=dict)
+    address: str = Field(default="", pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*)$")
+    checks: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def backup_words(self) -> list[str]:
@@ -229,7 +232,7 @@ GROUPS = ("klipper_hosts", "gateways")
 #: What group data may set for every board of a host.
 INHERITED = (
     *("chip", "firmware", "firmware_version", "programmer", "baud", "hands_seconds", "placement"),
-    *("backup_command", "backup_seconds", "contract"),
+    *("backup_command", "backup_seconds", "contract", "checks"),
 )
 
 
