@@ -15,6 +15,7 @@ COMMANDS = (
     "backup",
     "board",
     "build",
+    "check",
     "demo",
     "hold",
     "incident",

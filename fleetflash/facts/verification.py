@@ -6,6 +6,7 @@ from fleetflash.agent.schema import EvidenceRequest, Snapshot
 from fleetflash.boards import BoardDataError, read_host
 from fleetflash.facts.decision import decide, transport
 from fleetflash.facts.evidence import evidence
+from fleetflash.facts.gateway_checks import check_gateways
 from fleetflash.facts.snapshot import snapshot
 from fleetflash.firmware.artifact import Artifact
 from fleetflash.firmware.errors import FirmwareError
@@ -36,7 +37,8 @@ def verify(host: Any) -> tuple[list[Check], list[Artifact]]:
                 store.read_image(board.wanted)
             except FirmwareError as error:
                 images[board.name] = str(error)
-    return check_host(plan, observed, moonraker, images), pinned
+    checks = check_host(plan, observed, moonraker, images)
+    return checks + check_gateways(host, read_host(host.name, host.data.dict()).boards), pinned
 
 
 def moonraker_port(host: Any) -> int:
