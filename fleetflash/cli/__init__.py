@@ -22,6 +22,7 @@ COMMANDS = (
     "lab",
     "plan",
     "port",
+    "release",
     "scan",
     "verify",
     "wheels",

@@ -1,5 +1,6 @@
 """What is, of a whole host, against what was declared: plan, snapshot and Moonraker, without sudo or changes."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fleetflash.agent.schema import EvidenceRequest, Snapshot
@@ -11,6 +12,7 @@ from fleetflash.facts.snapshot import snapshot
 from fleetflash.firmware.artifact import Artifact
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
+from fleetflash.functional.can_capture import Capture
 from fleetflash.link.errors import LinkError
 from fleetflash.plan import Action, HostPlan
 from fleetflash.verification.check import Check, Result
@@ -19,10 +21,14 @@ from fleetflash.verification.host_checks import check_host
 DEFAULT_MOONRAKER = 7125
 
 
-def verify(host: Any) -> tuple[list[Check], list[Artifact]]:
+def verify(
+    host: Any, keep: Callable[[str, Capture], None] = lambda _board, _capture: None
+) -> tuple[list[Check], list[Artifact]]:
     """Look at a connected pyinfra host; return its checks, and the artifacts that its boards are pinned to.
 
     Whatever keeps it from being looked at is a check that failed.
+
+    + keep: takes the CAN frames of a gateway that were judged, with the board's name
     """
     plan = decide(host)
     try:
@@ -38,7 +44,7 @@ def verify(host: Any) -> tuple[list[Check], list[Artifact]]:
             except FirmwareError as error:
                 images[board.name] = str(error)
     checks = check_host(plan, observed, moonraker, images)
-    return checks + check_gateways(host, read_host(host.name, host.data.dict()).boards), pinned
+    return checks + check_gateways(host, read_host(host.name, host.data.dict()).boards, keep), pinned
 
 
 def moonraker_port(host: Any) -> int:

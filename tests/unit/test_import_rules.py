@@ -25,6 +25,7 @@ RANKS = (
         "verification",
         "acceptance",
         "functional",
+        "release",
     },
     {"boards", "host_state"},
 )
