@@ -35,19 +35,20 @@ def boot_logs(host: str, board: str) -> dict[str, bytes]:
 
 
 def judge_boots(board: Board, logs: dict[str, bytes], version: str) -> list[Boot]:
-    """Judge each log; raises ``ReleaseError`` when that can't be done, or when a log is of another version.
+    """Judge each log of this version; raises ``ReleaseError`` when that can't be done, or when the last is of another.
 
     + version: what the released application says of itself, which its log shows where ESP-IDF logs it
     """
     if not board.contract:
         return []
     contract = Path(board.contract).expanduser()
+    said = {name: _version(content) for name, content in logs.items()}
     boots = []
     for name, content in logs.items():
-        said = _VERSION.findall(content)
-        if said and said[-1].decode(errors="replace") != version:
-            shown = said[-1].decode(errors="replace")
-            raise ReleaseError(f"{name} is of version {shown}, expected {version}; flash it from here once more")
+        if said[name] not in ("", version):
+            if name != list(logs)[-1]:
+                continue  # an update that was taken back says nothing of what runs since
+            raise ReleaseError(f"{name} is of version {said[name]}, expected {version}; flash it from here once more")
         try:
             judge = Judge(read_contract(contract), board.equipment)
             verdict = judge_log(judge, LogFile(io.BytesIO(content), name))
@@ -55,3 +56,9 @@ def judge_boots(board: Board, logs: dict[str, bytes], version: str) -> list[Boot
             raise ReleaseError(f"{board.name}: {error}") from None
         boots.append(Boot(log=name, contract=contract.name, accepted=verdict.accepted, summary=verdict.summary()))
     return boots
+
+
+def _version(log: bytes) -> str:
+    """Return the version that an application said last; empty when none did."""
+    said = _VERSION.findall(log)
+    return str(said[-1].decode(errors="replace")) if said else ""

@@ -148,6 +148,13 @@ def test_a_boot_of_another_version_proves_nothing(desk: Desk) -> None:
         desk.make()
 
 
+def test_the_boots_of_an_update_that_was_taken_back_do_not_count(desk: Desk) -> None:
+    update, back = boot_log(*WITH_CARD, *PANIC, version="v2.0.0"), boot_log(*WITH_CARD)
+    logs = {"monitor-gw-1.log": update, "monitor-gw-2.log": back}
+    monitor_logs.keep("desk", "20260104T000000-dddddd", logs)
+    assert [(boot.log, boot.accepted) for boot in desk.make().boots] == [("monitor-gw-2.log", True)]
+
+
 def test_a_contract_without_any_boot_log_is_no_release(desk: Desk) -> None:
     with pytest.raises(ReleaseError, match="no boot log here"):
         desk.make(desk.but(host="shelf"))

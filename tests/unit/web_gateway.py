@@ -32,7 +32,8 @@ class WebGateway:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.address = f"127.0.0.1:{self._server.server_port}"
+        self.port = self._server.server_port
+        self.address = f"127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
