@@ -16,7 +16,7 @@ PACKAGES := python3-venv:/usr/share/doc/python3.11-venv systemd-container:/usr/b
     stm32flash:/usr/bin/stm32flash avrdude:/usr/bin/avrdude \
     libsimavr-dev:/usr/include/simavr/sim_avr.h gcc-avr:/usr/bin/avr-gcc \
     avr-libc:/usr/lib/avr/include/avr/io.h arduino-core-avr:/usr/share/arduino/hardware/arduino/avr/bootloaders \
-    git:/usr/bin/git binutils-avr:/usr/bin/avr-objcopy
+    git:/usr/bin/git binutils-avr:/usr/bin/avr-objcopy mosquitto:/usr/sbin/mosquitto
 MISSING := $(foreach entry,$(PACKAGES),$(if $(wildcard $(word 2,$(subst :, ,$(entry)))),,$(word 1,$(subst :, ,$(entry)))))
 
 # Apart from the virtualenv, as in ESP-IDF: it brings a package of its own that is called kconfiglib, too.

@@ -64,6 +64,8 @@ class Board(BaseModel):
     ``contract``: the file that says what a gateway's boot log must hold (docs/acceptance.md), judged for its
     ``equipment``, e.g. ``{"sd": "yes"}``. ``power``: how it can be switched off and on (``power.read_power``).
     ``object_checks``: what Klipper's objects must say once it is written (``object_checks.read_checks``).
+    ``address``: where a gateway is in the network, a name or an IP address; ``checks``: what it must do there
+    (docs/gateway-checks.md).
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
@@ -92,6 +94,8 @@ class Board(BaseModel):
     equipment: dict[str, str] = Field(default_factory=dict)
     power: Power | None = None
     object_checks: Sequence[ObjectCheck] = ()
+    address: str = Field(default="", pattern=r"^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*)$")
+    checks: dict[str, Any] = Field(default_factory=dict)
 
     @property
     def backup_words(self) -> list[str]:
@@ -247,7 +251,7 @@ GROUPS = ("klipper_hosts", "gateways")
 #: What group data may set for every board of a host.
 INHERITED = (
     *("chip", "firmware", "firmware_version", "programmer", "baud", "hands_seconds", "placement"),
-    *("backup_command", "backup_seconds", "contract", "power"),
+    *("backup_command", "backup_seconds", "contract", "power", "checks"),
 )
 
 

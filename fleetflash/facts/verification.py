@@ -1,15 +1,18 @@
 """What is, of a whole host, against what was declared: plan, snapshot and Moonraker, without sudo or changes."""
 
+from collections.abc import Callable
 from typing import Any
 
 from fleetflash.agent.schema import EvidenceRequest, Snapshot
 from fleetflash.boards import BoardDataError, read_host
 from fleetflash.facts.decision import decide, transport
 from fleetflash.facts.evidence import evidence
+from fleetflash.facts.gateway_checks import check_gateways
 from fleetflash.facts.snapshot import snapshot
 from fleetflash.firmware.artifact import Artifact
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
+from fleetflash.functional.can_capture import Capture
 from fleetflash.link.errors import LinkError
 from fleetflash.plan import Action, HostPlan
 from fleetflash.verification.check import Check, Result
@@ -18,10 +21,14 @@ from fleetflash.verification.host_checks import check_host
 DEFAULT_MOONRAKER = 7125
 
 
-def verify(host: Any) -> tuple[list[Check], list[Artifact]]:
+def verify(
+    host: Any, keep: Callable[[str, Capture], None] = lambda _board, _capture: None
+) -> tuple[list[Check], list[Artifact]]:
     """Look at a connected pyinfra host; return its checks, and the artifacts that its boards are pinned to.
 
     Whatever keeps it from being looked at is a check that failed.
+
+    + keep: takes the CAN frames of a gateway that were judged, with the board's name
     """
     plan = decide(host)
     try:
@@ -36,7 +43,8 @@ def verify(host: Any) -> tuple[list[Check], list[Artifact]]:
                 store.read_image(board.wanted)
             except FirmwareError as error:
                 images[board.name] = str(error)
-    return check_host(plan, observed, moonraker, images), pinned
+    checks = check_host(plan, observed, moonraker, images)
+    return checks + check_gateways(host, read_host(host.name, host.data.dict()).boards, keep), pinned
 
 
 def moonraker_port(host: Any) -> int:

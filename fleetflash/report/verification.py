@@ -41,12 +41,16 @@ class VerificationReport:
         """Build what is pinned once more, print everything on standard output, and return the exit code."""
         if self.rebuilds:
             self.checks += self._builds()
-        clean = [self._clean(check) for check in self.checks]
+        clean = self.clean()
         if self.as_json:
             print(to_json(clean))
         else:
             print_checks(clean, sys.stdout)
         return exit_code(clean)
+
+    def clean(self) -> list[Check]:
+        """Return all checks without secrets."""
+        return [self._clean(check) for check in self.checks]
 
     def _builds(self) -> list[Check]:
         built = [artifact for artifact in self.pinned.values() if artifact.build]

@@ -13,7 +13,20 @@ RANKS = (
     {"cli", "deploys"},
     {"roles"},
     {"operations", "facts"},
-    {"plan", "link", "firmware", "build", "rollout", "report", "provision", "incident", "verification", "acceptance"},
+    {
+        "plan",
+        "link",
+        "firmware",
+        "build",
+        "rollout",
+        "report",
+        "provision",
+        "incident",
+        "verification",
+        "acceptance",
+        "functional",
+        "release",
+    },
     {"boards", "host_state"},
 )
 #: The modules of the agent that the controller shares.

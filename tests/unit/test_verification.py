@@ -10,6 +10,7 @@ import pytest
 
 from fleetflash.agent.schema import Firmware, TransactionFacts
 from fleetflash.boards import BoardDataError
+from fleetflash.facts import verification
 from fleetflash.facts.verification import moonraker_port
 from fleetflash.incident.redaction import Redactor
 from fleetflash.plan import offline, unusable
@@ -161,3 +162,16 @@ def test_moonraker_port_that_is_none_is_refused(port: object) -> None:
 def test_plan_that_is_shown_is_without_the_secret_beside_a_mistake() -> None:
     shown = Redactor(["hunter2"]).plan(unusable("h", "boards: expected a dictionary, found 'hunter2'"))
     assert shown.boards[0].reason == "boards: expected a dictionary, found '[redacted]'"
+
+
+def test_what_a_gateway_does_is_part_of_the_verification(monkeypatch: pytest.MonkeyPatch) -> None:
+    checks = {"can": {"log": "none.log"}}
+    board = {"port": "/dev/x", "chip": "esp32", "programmer": "esptool", "firmware": "g", "checks": checks}
+    data = {"klipper_service": None, "boards": {"gw": board}}
+    host = SimpleNamespace(name="desk", data=SimpleNamespace(dict=lambda: data, get=data.get))
+    monkeypatch.setattr(verification, "decide", lambda _: offline("desk", "no route"))
+    found, _ = verification.verify(host)
+    assert [(check.board, check.name, check.result) for check in found] == [
+        ("-", "ssh", Result.FAILED),
+        ("gw", "can", Result.FAILED),
+    ]
