@@ -23,7 +23,8 @@ def check_fleet(
     + gateway: only that one, ``BOARD``, ``HOST`` or ``HOST/BOARD``
     """
     captures: dict[tuple[str, str], Capture] = {}
-    with connected_fleet(inventory_file, data, []) as (hosts, _):
+    of_host, slash, _ = (gateway or "").partition("/")
+    with connected_fleet(inventory_file, data, [of_host] if slash else []) as (hosts, _):
         if not hosts:
             raise FleetError(f"{inventory_file}: it has no Klipper host and no gateway")
         chosen = {host.name: _chosen(host, gateway) for host in hosts}
