@@ -895,10 +895,10 @@ def test_firmware_that_says_another_version_only_where_it_is_meant(plug: Plug) -
 
 def test_boot_loop_of_one_version_ends_with_its_count(plug: Plug) -> None:
     board = plug(image=build_image("v1"))
+    board.do("power", on=False)
     board.do("fault", kind="boot_loop", version="v2", count=9)
     board.do("fault", kind="boot_loop", version="v1", count=3)
     resets = board.do("status")["resets"]
-    board.do("power", on=False)
     board.do("power", on=True)
     wait_for(lambda: board.do("status")["resets"] == resets + 4)
     time.sleep(0.2)
