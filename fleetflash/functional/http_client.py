@@ -37,22 +37,22 @@ def ask_until(check: HttpCheck, secret: Secret | None) -> Verdict:
     end = time.monotonic() + check.within
     opener = _opener(check)
     headers = _headers(check, secret)
+    verdict: Verdict | None = None
     while True:
-        left = end - time.monotonic()
-        last: Verdict | AskError
+        left, said = end - time.monotonic(), ""
         try:
-            last = judge_answer(check, _ask(opener, check.url, headers, min(ATTEMPT, max(left, 0.1))))
-            if not last.problem:
-                return last
+            verdict = judge_answer(check, _ask(opener, check.url, headers, min(ATTEMPT, max(left, 0.1))))
+            if not verdict.problem:
+                return verdict
         except AskError as error:
-            last = error
+            said = str(error)
         if time.monotonic() + PAUSE >= end:
             break
         time.sleep(PAUSE)
-    if isinstance(last, Verdict):
-        return last
+    if verdict is not None:
+        return verdict
     # What a library says of a connection could hold what was sent over it.
-    raise AskError(redact(str(last), [secret] if secret else [])) from None
+    raise AskError(redact(said, [secret] if secret else []))
 
 
 def _opener(check: HttpCheck) -> urllib.request.OpenerDirector:

@@ -27,7 +27,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ask(gateway: WebGateway | str, path: str = "status", secret: Secret | None = None, **check: Any) -> Verdict:
     address = gateway if isinstance(gateway, str) else gateway.address
-    described = {"url": f"http://{address}/{path}", "within": 0.3, **check}
+    described = {"url": f"http://{address}/{path}", "within": 1.0, **check}
     return ask_until(HttpCheck.model_validate(described), secret)
 
 
