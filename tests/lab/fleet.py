@@ -196,12 +196,12 @@ def strike(host: Host, board: str, command: str, byte: int, act: Callable[[], No
 
 def wait_settled(host: Host, seconds: float = 90.0) -> None:
     """Wait until no transaction runs on the host."""
+    unit = "fleetflash.service"
+    state = f"systemctl show -P ActiveState {unit} | grep -Eqx 'active|activating|deactivating|failed'"
     deadline = time.monotonic() + seconds
-    while host.run(
-        "systemctl is-active -q fleetflash.service || systemctl is-failed -q fleetflash.service"
-    ).returncode == 0 or ("deactivating" in host.run("systemctl show -P ActiveState fleetflash.service").stdout):
+    while host.run(state).returncode == 0:
         assert time.monotonic() < deadline, f"{host.name}: the transaction does not end"
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 def wait_outcome(host: Host, seconds: float = 120.0) -> None:
@@ -210,7 +210,7 @@ def wait_outcome(host: Host, seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while host.run(f"test -e $({newest})outcome.json").returncode:
         assert time.monotonic() < deadline, f"{host.name}: the transaction has no outcome"
-        time.sleep(0.3)
+        time.sleep(0.5)
 
 
 def journal(host: Host) -> list[dict[str, Any]]:

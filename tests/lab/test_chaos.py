@@ -20,7 +20,7 @@ from fleetflash.lab.errors import LabError
 from fleetflash.lab.host import Host
 from fleetflash.lab.lab import Lab
 from fleetflash.lab.spec import BoardSpec, HostSpec, board_uid
-from tests.lab.conftest import lab_name, require_lab
+from tests.lab.conftest import full_only, lab_name, require_lab
 from tests.lab.fleet import (
     FACTORY,
     WANTED,
@@ -154,6 +154,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield Fleet(lab, tmp_path_factory.mktemp("farm"))
 
 
+@full_only
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_printer_survives_three_random_faults(farm: Fleet, seed: int) -> None:
     random_ = random.Random(seed)

@@ -12,6 +12,7 @@ from fleetflash.lab.errors import LabError
 from fleetflash.lab.host import Host
 from fleetflash.lab.lab import Lab
 from fleetflash.lab.spec import HostSpec
+from tests.lab.conftest import full_only
 from tests.lab.fleet import WANTED, Fleet, mcu_version, outcome, strike, wait_outcome
 
 pytestmark = [
@@ -113,6 +114,7 @@ def test_a_reboot_keeps_the_clock_and_a_power_on_sets_it_right(host: Host) -> No
     assert ahead(host) == {0}
 
 
+@full_only
 def test_a_printer_whose_clock_starts_in_the_past_settles_and_flashes(fleet: Fleet) -> None:
     host = fleet.lab.host("printer-6")
     fleet.reset(host)

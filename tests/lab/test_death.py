@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from fleetflash.lab.host import Host
+from tests.lab.conftest import full_only
 from tests.lab.fleet import (
     FACTORY,
     WANTED,
@@ -103,6 +104,7 @@ def test_transaction_completes_when_the_controller_is_killed(fleet: Fleet) -> No
     assert everywhere(fleet, check) == []
 
 
+@full_only
 def test_transaction_completes_and_is_followed_when_the_ssh_session_is_killed(fleet: Fleet) -> None:
     def check(host: Host, command: str, byte: int) -> str:
         run = fleet.start_pyinfra(fleet.write_inventory(host.name))

@@ -59,6 +59,7 @@ def test_a_gateway_whose_host_has_no_esptool_is_written_from_here(fleet: Gateway
     assert "already current" in fleet.flash("printer-2", WANTED).output
 
 
+@full_only
 def test_a_host_that_shall_write_itself_and_can_not_is_refused_before_anything_stops(fleet: Gateways) -> None:
     host = fleet.lab.host("printer-2")
     assert fleet.flash("printer-2", WANTED).code == 0
@@ -133,6 +134,7 @@ def test_another_board_on_the_port_is_refused(fleet: Gateways) -> None:
     assert status(host)["mode"] == "application"
 
 
+@full_only
 def test_a_lost_controller_leaves_the_gateway_to_the_next_run(fleet: Gateways) -> None:
     host = fleet.lab.host("printer-2")
     assert fleet.flash("printer-2", WANTED).code == 0

@@ -45,6 +45,7 @@ def press(host: Host) -> None:
     host.board("bmcu").control.press()
 
 
+@full_only
 def test_other_hosts_go_on_while_a_person_is_on_the_way(fleet: Fleet, host: Host) -> None:
     other = fleet.lab.host("printer-1")
     fleet.reset(other)

@@ -132,7 +132,7 @@ def test_program_that_says_nothing_is_taken_back_to_what_was_read_before(printer
 
 
 @pytest.mark.lab
-@pytest.mark.parametrize("state", ["deactivating", "activating"])
+@pytest.mark.parametrize("state", ["deactivating", pytest.param("activating", marks=full_only)])
 def test_agent_that_is_killed_in_the_middle_leaves_the_service_running(printer: Printer, state: str) -> None:
     """Before its program is replaced, and before the new one runs: both take a moment here."""
     host = printer.lab.host("printer-1")

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from fleetflash.lab.host import Host
+from tests.lab.conftest import full_only
 from tests.lab.fleet import FACTORY, WANTED, Fleet, mcu_version
 
 pytestmark = pytest.mark.lab
@@ -37,6 +38,7 @@ def test_rest_follows_canaries_that_are_well(fleet: Fleet, hosts: list[Host]) ->
     assert [mcu_version(host) for host in hosts] == [WANTED] * 3
 
 
+@full_only
 def test_allowed_share_of_failed_canaries_lets_the_rest_go_on(fleet: Fleet, hosts: list[Host]) -> None:
     hosts[0].board("bmcu").control.ask("fault", kind="wrong_status", command="program", byte=15000)
     run = fleet.pyinfra(fleet.write_inventory(*NAMES), "canary=2", "max_failed_percent=50")
