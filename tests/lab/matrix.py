@@ -15,6 +15,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tests.lab.strikes import STRIKES
+
 COMMITTED, RESTORED, UNTOUCHED, ATTENTION = "committed", "restored", "untouched", "needs-attention"
 
 #: Printers with one board; two boards and a policy; one board behind a link of 80 ms; no image to go back to.
@@ -230,11 +232,12 @@ def full() -> list[Cell]:
 
 
 def thinned() -> list[Cell]:
-    """Every fault once for the host and once for the controller, and every bench, spread over the points."""
+    """Every fault of a board once, every strike for host and controller, every bench; spread over the points."""
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in full():
         fault = "" if cell.bench != PLAIN or cell.back else cell.fault
-        groups.setdefault((fault, cell.placement, f"{cell.bench} back" if cell.back else cell.bench), []).append(cell)
+        placement = "" if fault and fault not in STRIKES else cell.placement
+        groups.setdefault((fault, placement, f"{cell.bench} back" if cell.back else cell.bench), []).append(cell)
     chosen = []
     for key, cells in groups.items():
         hard = [cell for cell in cells if RESTORED in cell.expected or ATTENTION in cell.expected] or cells

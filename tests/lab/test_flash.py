@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from fleetflash.cli.demo import HANDS
+from tests.lab.conftest import full_only
 from tests.lab.fleet import FACTORY, WANTED, Fleet, flash_holds, mcu_version
 
 pytestmark = pytest.mark.lab
@@ -98,6 +99,7 @@ def test_plan_and_dry_run_and_status_touch_no_file_on_any_host(fleet: Fleet) -> 
         assert sorted(set(old.splitlines()) ^ set(new.splitlines())) == [], host.name
 
 
+@full_only
 def test_fleet_that_is_rolled_back_stays_there_until_it_is_let_go(fleet: Fleet) -> None:
     pin, back = f'firmware_version="{FACTORY}"', "deploys/rollback.py"
     code, output = flash(fleet, pin, deploy=back)

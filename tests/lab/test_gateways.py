@@ -160,6 +160,7 @@ def desk(fleet: Gateways, version: str) -> Run:
     return fleet.pyinfra(path, store=str(fleet.directory / "desk"))
 
 
+@full_only
 def test_a_gateway_without_a_printer_is_read_before_it_is_written_and_taken_back(fleet: Gateways) -> None:
     host = fleet.lab.host("desk")
     before = host.board("gateway").flash.read_bytes()

@@ -152,6 +152,7 @@ def test_boards_that_fail_in_the_middle_are_taken_back_and_the_others_stay(bench
 
 
 @pytest.mark.lab
+@full_only
 def test_boards_whose_firmware_nobody_has_are_read_before_they_are_erased(bench: Bench, tmp_path: Path) -> None:
     host = bench.lab.host("printer-1")
     assert bench.flash(FACTORY).code == 0

@@ -46,6 +46,7 @@ def test_allowed_share_of_failed_canaries_lets_the_rest_go_on(fleet: Fleet, host
     assert [mcu_version(host) for host in hosts] == [FACTORY, WANTED, WANTED]
 
 
+@full_only
 def test_printer_that_prints_is_flashed_once_it_is_idle(fleet: Fleet, hosts: list[Host]) -> None:
     printing = hosts[1]
     printing.start_print()
