@@ -1564,8 +1564,8 @@ MUTANTS = [
     Mutant(
         "releases are their owner's alone",
         "fleetflash/release/archive.py",
-        "os.O_EXCL | os.O_CLOEXEC, 0o600)",
-        "os.O_EXCL | os.O_CLOEXEC, 0o644)",
+        "write_new(path, content, 0o600)",
+        "write_new(path, content, 0o644)",
         "tests/unit/test_release.py",
     ),
 ]

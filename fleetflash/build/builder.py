@@ -1,27 +1,27 @@
 """From a board type to the artifact that its boards are pinned to: prepared, built once, checked, registered."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from fleetflash.build import kconfig, output
+from fleetflash.build import output
 from fleetflash.build.board_type import BoardType
 from fleetflash.build.builds import CONFIG, LOG, Build, Builds, sha256
 from fleetflash.build.compiler import Compiler, LocalCompiler
 from fleetflash.build.configuration import CONFIG as DOT_CONFIG
-from fleetflash.build.errors import BuildError
 from fleetflash.build.kconfig import Change
+from fleetflash.build.last_builds import LastBuilds
 from fleetflash.build.lock import held
+from fleetflash.build.naming import named
 from fleetflash.build.prepared import Preparations, Prepared
 from fleetflash.build.source import Sources
 from fleetflash.build.toolchain import Toolchain
 from fleetflash.build.toolchain_cache import ToolchainCache
 from fleetflash.firmware.artifact import Artifact
-from fleetflash.firmware.errors import ArtifactMissingError
 from fleetflash.firmware.registration import describe_image
 from fleetflash.firmware.store import Store
 
@@ -78,13 +78,14 @@ class Builder:
         self.sources = Sources.below(cache)
         self.preparations = Preparations(cache / "configurations", self.sources)
         self.builds = Builds(cache / "builds", Build)
+        self.last = LastBuilds(cache / "last", self.builds, CONFIG)
 
     def prospect(self, board_type: BoardType) -> Prospect:
         """Say what ``ensure`` would do. Fetches the source if need be, but no toolchain, and compiles nothing."""
         with self._named(board_type):
             prepared = self._prepare(board_type)
             build = self.builds.find(prepared.key.id)
-            is_registered = build is not None and self._is_registered(prepared, build)
+            is_registered = build is not None and self.store.has(self._describe(prepared, build, self.builds)[0])
             return Prospect(prepared, build is not None, is_registered, self._changes(prepared))
 
     def ensure(self, board_type: BoardType) -> Outcome:
@@ -97,7 +98,7 @@ class Builder:
             if build is None:
                 build, built = self._build_once(prepared)
             artifact = self.store.publish(*self._describe(prepared, build, self.builds))
-            self._remember_last(prepared)
+            self.last.remember(board_type.name, key)
             return Outcome(artifact, key, built, changes)
 
     def rebuild(self, board_type: BoardType) -> Artifact:
@@ -177,44 +178,8 @@ class Builder:
             },
         )
 
-    def _is_registered(self, prepared: Prepared, build: Build) -> bool:
-        artifact, _ = self._describe(prepared, build, self.builds)
-        try:
-            found = self.store.get(artifact.id)
-        except ArtifactMissingError:
-            return False
-        return (found.name, found.version) == (artifact.name, artifact.version)
-
-    def _last(self, prepared: Prepared) -> Path:
-        return self.cache / "last" / prepared.board_type.name
-
-    def _remember_last(self, prepared: Prepared) -> None:
-        last, key = self._last(prepared), prepared.key.id
-        if last.is_file() and last.read_text() == key:
-            return
-        last.parent.mkdir(parents=True, exist_ok=True)
-        with held(last.parent / ".lock"):
-            new = last.with_name(f".{last.name}.new")
-            new.write_text(key)
-            new.replace(last)
-
     def _changes(self, prepared: Prepared) -> tuple[Change, ...]:
-        """Return what differs from this board type's last build; nothing when there was none."""
-        try:
-            before = (self.builds.path(self._last(prepared).read_text()) / CONFIG).read_text()
-        except FileNotFoundError:
-            return ()
-        return tuple(kconfig.difference(kconfig.parse(before), kconfig.parse(prepared.configuration)))
+        return self.last.changes(prepared.board_type.name, prepared.configuration)
 
-    @contextmanager
-    def _named(self, board_type: BoardType) -> Iterator[None]:
-        try:
-            yield
-        except BuildError as error:
-            raise type(error)(f"board type {board_type.name}: {error}") from None
-        except OSError as error:
-            where = error.filename or self.cache
-            raise BuildError(
-                f"board type {board_type.name}: {where}: {error.strerror or error}; "
-                "free space there, or give another cache"
-            ) from None
+    def _named(self, board_type: BoardType) -> AbstractContextManager[None]:
+        return named(f"board type {board_type.name}", self.cache)

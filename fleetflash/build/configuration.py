@@ -10,12 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jinja2
-
 from fleetflash.build import kconfig, kconfig_explanation
 from fleetflash.build.board_type import BoardType
 from fleetflash.build.errors import ConfigurationError
 from fleetflash.build.make import Make
+from fleetflash.build.templates import environment, told
 
 CONFIG = ".config"
 
@@ -25,25 +24,13 @@ def render(board_type: BoardType, templates: Path) -> str:
 
     The filter ``{{ symbol | kconfig(value) }}`` writes one line. Raises ``ConfigurationError``.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["kconfig"] = kconfig.write_line
-    try:
-        template = environment.get_template(board_type.template)
-        text = template.render(board_type=board_type, kconfig=board_type.kconfig)
-        kconfig.parse(text)
-    except jinja2.TemplateNotFound:
-        raise ConfigurationError(f"there is no template {templates / board_type.template}; correct template") from None
-    except jinja2.TemplateError as error:
-        where = f", line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
-        raise ConfigurationError(f"template {board_type.template}{where}: {error.message}") from None
-    except ConfigurationError as error:
-        raise ConfigurationError(f"template {board_type.template}: {error}") from None
+    with told(templates, board_type.template):
+        try:
+            template = environment(templates, kconfig.write_line).get_template(board_type.template)
+            text = template.render(board_type=board_type, kconfig=board_type.kconfig)
+            kconfig.parse(text)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"template {board_type.template}: {error}") from None
     return text
 
 

@@ -7,13 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def write_read_only(path: Path, content: bytes) -> None:
-    """Write a new read-only file and wait until it is on disk; ``FileExistsError`` if there is one."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+def write_new(path: Path, content: bytes, mode: int) -> None:
+    """Write a new file and wait until it is on disk; ``FileExistsError`` if there is one."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_read_only(path: Path, content: bytes) -> None:
+    """Write a new read-only file as ``write_new`` does."""
+    write_new(path, content, 0o444)
 
 
 def sync_directory(path: Path) -> None:

@@ -112,6 +112,14 @@ class Store:
                 self._write_new(artifact, contents)
                 return artifact
 
+    def has(self, artifact: Artifact) -> bool:
+        """Whether an artifact is there, under the same name and version."""
+        try:
+            found = self.get(artifact.id)
+        except ArtifactMissingError:
+            return False
+        return (found.name, found.version) == (artifact.name, artifact.version)
+
     def get(self, id_prefix: str) -> Artifact:
         """Return the artifact of an id, or of a beginning that only one has, with or without ``sha256:``."""
         prefix = id_prefix.removeprefix("sha256:").lower()

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fleetflash.firmware.durable import one_writer, sync_directory
+from fleetflash.firmware.durable import one_writer, sync_directory, write_new
 from fleetflash.incident import page
 from fleetflash.incident.incident import Incident, Note, entry_of
 from fleetflash.incident.location import ENVIRONMENT, default_incidents
@@ -166,11 +166,7 @@ def _parse(line: str) -> dict[str, Any]:
 
 
 def _write(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(text.encode(errors="replace"))
-        file.flush()
-        os.fsync(file.fileno())
+    write_new(path, text.encode(errors="replace"), 0o600)
 
 
 def _replace(path: Path, text: str) -> None:

@@ -14,7 +14,6 @@ complete or not at all, and is never changed.
 """
 
 import hashlib
-import os
 import re
 import shutil
 import tempfile
@@ -22,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from fleetflash.firmware.durable import one_writer, sync_directory
+from fleetflash.firmware.durable import one_writer, sync_directory, write_new
 from fleetflash.release.location import ENVIRONMENT, default_releases
 from fleetflash.release.release import Release, ReleaseError, parse_release
 
@@ -131,7 +130,7 @@ class Releases:
             for name, content in {**contents, SUMS: sums.encode(), RECORD: release.to_json()}.items():
                 path = draft / name
                 path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _write(path, content)
+                write_new(path, content, 0o600)
             for directory in (path for path in draft.rglob("*") if path.is_dir()):
                 sync_directory(directory)
             sync_directory(draft)
@@ -148,14 +147,6 @@ class Releases:
         except OSError as error:
             where = error.filename or self.directory
             raise ReleaseError(f"{where}: {error.strerror or error}; name another place with ${ENVIRONMENT}") from None
-
-
-def _write(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sha256(content: bytes) -> str:

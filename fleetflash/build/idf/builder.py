@@ -1,15 +1,13 @@
 """From a gateway type to the artifact that its gateways are pinned to: prepared, built once, checked, registered."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fleetflash.build import kconfig
 from fleetflash.build.builds import LOG, Builds, sha256
-from fleetflash.build.errors import BuildError
 from fleetflash.build.idf import environment
 from fleetflash.build.idf.bench import Bench, bench
 from fleetflash.build.idf.configuration import SDKCONFIG, read, without_secrets
@@ -21,10 +19,11 @@ from fleetflash.build.idf.host_tests import run_host_tests
 from fleetflash.build.idf.output import read_output
 from fleetflash.build.idf.prepared import Preparations, Prepared, check_same
 from fleetflash.build.kconfig import Change
+from fleetflash.build.last_builds import LastBuilds
 from fleetflash.build.lock import held
+from fleetflash.build.naming import named
 from fleetflash.build.source import Sources
 from fleetflash.firmware.artifact import Artifact
-from fleetflash.firmware.errors import ArtifactMissingError
 from fleetflash.firmware.esp import FLASHER_ARGS
 from fleetflash.firmware.registration import describe_image
 from fleetflash.firmware.store import Store
@@ -76,6 +75,7 @@ class GatewayBuilder:
         self.symbols = SymbolFiles.of(store)
         self.preparations = Preparations(cache, Sources.below(cache))
         self.builds = Builds(cache / "gateway-builds", GatewayBuild)
+        self.last = LastBuilds(cache / "last-gateway", self.builds, SDKCONFIG)
         self._ready: dict[tuple[str, str, bool], Idf] = {}
 
     def prospect(self, gateway: GatewayType) -> Prospect:
@@ -83,7 +83,7 @@ class GatewayBuilder:
         with self._named(gateway):
             prepared = self._prepare(gateway)
             build = self.builds.find(prepared.key.id)
-            is_registered = build is not None and self._is_registered(prepared, build)
+            is_registered = build is not None and self.store.has(self._describe(prepared, build)[0])
             return Prospect(prepared, build is not None, is_registered, self._changes(prepared))
 
     def ensure(self, gateway: GatewayType) -> Outcome:
@@ -96,7 +96,7 @@ class GatewayBuilder:
                 build, built = self._build_once(prepared)
             artifact = self.store.publish(*self._describe(prepared, build))
             self._keep_symbols(build)
-            self._remember_last(prepared)
+            self.last.remember(gateway.name, prepared.key.id)
             return Outcome(artifact, build, built, changes, prepared.stale)
 
     def _prepare(self, gateway: GatewayType) -> Prepared:
@@ -190,42 +190,8 @@ class GatewayBuilder:
         directory = self.builds.path(build.id)
         self.symbols.publish((directory / ELF).read_bytes(), (directory / MAP).read_bytes())
 
-    def _is_registered(self, prepared: Prepared, build: GatewayBuild) -> bool:
-        artifact, _ = self._describe(prepared, build)
-        try:
-            found = self.store.get(artifact.id)
-        except ArtifactMissingError:
-            return False
-        return (found.name, found.version) == (artifact.name, artifact.version)
-
-    def _last(self, prepared: Prepared) -> Path:
-        return self.cache / "last-gateway" / prepared.inputs.gateway.name
-
-    def _remember_last(self, prepared: Prepared) -> None:
-        last = self._last(prepared)
-        last.parent.mkdir(parents=True, exist_ok=True)
-        with held(last.parent / ".lock"):
-            new = last.with_name(f".{last.name}.new")
-            new.write_text(prepared.key.id)
-            new.replace(last)
-
     def _changes(self, prepared: Prepared) -> tuple[Change, ...]:
-        """Return what differs from this gateway type's last build; nothing when there was none."""
-        try:
-            before = (self.builds.path(self._last(prepared).read_text()) / SDKCONFIG).read_text()
-        except FileNotFoundError:
-            return ()
-        return tuple(kconfig.difference(kconfig.parse(before), kconfig.parse(prepared.configuration)))
+        return self.last.changes(prepared.inputs.gateway.name, prepared.configuration)
 
-    @contextmanager
-    def _named(self, gateway: GatewayType) -> Iterator[None]:
-        try:
-            yield
-        except BuildError as error:
-            raise type(error)(f"gateway type {gateway.name}: {error}") from None
-        except OSError as error:
-            where = error.filename or self.cache
-            raise BuildError(
-                f"gateway type {gateway.name}: {where}: {error.strerror or error}; "
-                "free space there, or give another cache"
-            ) from None
+    def _named(self, gateway: GatewayType) -> AbstractContextManager[None]:
+        return named(f"gateway type {gateway.name}", self.cache)

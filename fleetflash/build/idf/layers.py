@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
 from fleetflash.build import kconfig
 from fleetflash.build.errors import ConfigurationError
 from fleetflash.build.idf.gateway_type import GatewayType
 from fleetflash.build.idf.settings import Settings
+from fleetflash.build.templates import environment, told
 from fleetflash.secret import Secret, placeholder
 from fleetflash.secret_source import SecretSource
 
@@ -91,25 +90,14 @@ def _render(gateway: GatewayType, settings: Settings, site: str, name: str, temp
             raise ConfigurationError(f"CONFIG_{symbol} is asked for twice, from {secrets[symbol]} and from {value}")
         return _placeholder_line(symbol)
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(templates),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["kconfig"] = line
-    try:
-        text = environment.get_template(gateway.template).render(gateway=gateway, settings=settings, site=site)
-        text = re.sub(r"\n{2,}", "\n", text)
-        _refuse_open_secrets(kconfig.parse(text))
-    except jinja2.TemplateNotFound:
-        raise ConfigurationError(f"there is no template {templates / gateway.template}; correct template") from None
-    except jinja2.TemplateError as error:
-        where = f", line {error.lineno}" if isinstance(error, jinja2.TemplateSyntaxError) else ""
-        raise ConfigurationError(f"template {gateway.template}{where}: {error.message}") from None
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{name}: {error}") from None
+    with told(templates, gateway.template):
+        try:
+            template = environment(templates, line).get_template(gateway.template)
+            text = template.render(gateway=gateway, settings=settings, site=site)
+            text = re.sub(r"\n{2,}", "\n", text)
+            _refuse_open_secrets(kconfig.parse(text))
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{name}: {error}") from None
     return Layer(name, text, secrets)
 
 
