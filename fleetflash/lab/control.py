@@ -43,9 +43,9 @@ class Control:
     def power(self, on: bool) -> None:
         self.ask("power", on=on)
 
-    def pause(self, command: str, byte: int) -> None:
-        """Stop answering when ``command`` has reached ``byte``."""
-        self.ask("pause", command=command, byte=byte)
+    def pause(self, command: str, byte: int, count: int = 1) -> None:
+        """Stop answering when ``command`` has reached ``byte``; ``count``: after resets again, so often in all."""
+        self.ask("pause", command=command, byte=byte, count=count)
 
     def wait_paused(self, timeout: float) -> None:
         """Raises LabError when the board has not paused within ``timeout`` seconds."""

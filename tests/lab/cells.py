@@ -19,7 +19,7 @@ from tests.lab.fleet import (
 )
 from tests.lab.kinds import KINDS
 from tests.lab.matrix import ATTENTION, COMMITTED, COMPATIBLE, EXACT, FAR, LOST, PLAIN, RESTORED, UNTOUCHED, Cell
-from tests.lab.strikes import PREPARATIONS, REPAIRS, STRIKES, Scene
+from tests.lab.strikes import PREPARATIONS, REPAIRS, STRIKES, Scene, kill_agent
 
 #: Which printers can run the cells of a bench.
 BENCHES = {
@@ -76,7 +76,8 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
         run = fleet.start_pyinfra(inventory, store=store)
     scene = Scene(fleet, host, struck, run, inventory)
     if cell.fault in STRIKES:
-        strike(host, struck, cell.command, cell.byte, lambda: STRIKES[cell.fault](scene))
+        act = STRIKES[cell.fault]
+        strike(host, struck, cell.command, cell.byte, lambda: act(scene), deadly=act is kill_agent)
     problem = _finish(scene, repower=cell.fault == "power_cut")
     if problem:
         return problem

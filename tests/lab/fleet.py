@@ -177,8 +177,12 @@ def _data(items: tuple[str, ...]) -> list[str]:
     return [word for item in items for word in ("--data", item)]
 
 
-def strike(host: Host, board: str, command: str, byte: int, act: Callable[[], None]) -> None:
-    """Have the board pause before it executes ``command`` at ``byte``, ``act``, and let it go on if it still can."""
+def strike(host: Host, board: str, command: str, byte: int, act: Callable[[], None], *, deadly: bool = False) -> None:
+    """Have the board pause before it executes ``command`` at ``byte``, ``act``, and let it go on if it still can.
+
+    ``deadly``: whoever talks to the board will not outlive ``act``. On a busy machine that may come later than the
+    reset by which a silent bootloader is asked again, so the board stands still there, too.
+    """
     control = host.board(board).control
     if command == "klipper":
         # Only the first word of the new firmware is meant, not klippy's talk with the old one.
@@ -187,10 +191,14 @@ def strike(host: Host, board: str, command: str, byte: int, act: Callable[[], No
         control.pause("klipper", 0)
         control.resume()
     else:
-        control.pause(command, byte)
+        control.pause(command, byte, count=100 if deadly else 1)
     control.wait_paused(60.0)
     act()
-    if host.board(board).running and control.status()["paused"]:
+    if not host.board(board).running:
+        return
+    if deadly:
+        control.ask("clear_faults")
+    if control.status()["paused"]:
         control.resume()
 
 

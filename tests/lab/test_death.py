@@ -121,7 +121,8 @@ def test_transaction_completes_and_is_followed_when_the_ssh_session_is_killed(fl
 def test_former_firmware_and_klipper_are_back_when_the_agent_is_killed(fleet: Fleet) -> None:
     def check(host: Host, command: str, byte: int) -> str:
         run = fleet.start_pyinfra(fleet.write_inventory(host.name))
-        strike(host, "bmcu", command, byte, lambda: host.run("sudo systemctl kill -s KILL fleetflash.service"))
+        kill = lambda: host.run("sudo systemctl kill -s KILL fleetflash.service")  # noqa: E731
+        strike(host, "bmcu", command, byte, kill, deadly=True)
         finished = fleet.finish(run)
         wait_settled(host)
         host.wait_klippy("ready", 60.0)

@@ -71,7 +71,8 @@ class Operator:
             self._board.power_off()
 
     def _plan_pause(self, request: Request) -> None:
-        self._board.faults.add(Fault("pause", command=request["command"], byte=request.get("byte")))
+        count = request.get("count", 1)
+        self._board.faults.add(Fault("pause", command=request["command"], byte=request.get("byte"), count=count))
 
     def _plan_fault(self, request: Request) -> None:
         known = ("command", "byte", "count", "status", "version", "text")
