@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from fleetflash.lab.errors import LabError
 from fleetflash.lab.host import Host
 from tests.lab.fleet import (
     FACTORY,
@@ -77,7 +78,11 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
     scene = Scene(fleet, host, struck, run, inventory)
     if cell.fault in STRIKES:
         act = STRIKES[cell.fault]
-        strike(host, struck, cell.command, cell.byte, lambda: act(scene), deadly=act is kill_agent)
+        try:
+            strike(host, struck, cell.command, cell.byte, lambda: act(scene), deadly=act is kill_agent)
+        except LabError as error:
+            run.kill()
+            return f"{error}; the run said: {fleet.finish(run).output}"
     problem = _finish(scene, repower=cell.fault == "power_cut")
     if problem:
         return problem
