@@ -202,6 +202,20 @@ MUTANTS = [
         "tests/protocols/test_esptool_programmer.py -k burnt",
     ),
     Mutant(
+        "first stages of a chip with secure boot",
+        "fleetflash/agent/tools/secure_boot.py",
+        "    if first_stages.data and not holds(first_stages):\n",
+        "    if False:\n",
+        "tests/protocols/test_esptool_programmer.py -k secure_boot",
+    ),
+    Mutant(
+        "an unsigned application on a chip with secure boot",
+        "fleetflash/agent/tools/secure_boot.py",
+        "and not _is_signed(part.data) and not holds(part):",
+        "and False:",
+        "tests/protocols/test_esptool_programmer.py -k secure_boot",
+    ),
+    Mutant(
         "parts of an ESP image within its flash",
         "fleetflash/agent/tools/esptool_worker.py",
         "if part.end > size:",

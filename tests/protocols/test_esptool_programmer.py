@@ -185,6 +185,31 @@ def test_what_is_burnt_into_a_chip_is_respected(option: str, reason: str) -> Non
         bench.close()
 
 
+@pytest.mark.parametrize("kind", ["esp32", "esp32s3"])
+def test_a_chip_with_secure_boot_gets_nothing_that_it_would_not_start(kind: str) -> None:
+    bench = gateway(kind, "--secure-boot")
+    try:
+        programmer = bench.enter()
+        before = programmer.read(bench.progress)
+        programmer.write(layout(kind, "v1.0.0"), bench.progress)  # it holds all of that
+        parts = unpack(layout(kind, "v2.0.0"))
+        with pytest.raises(ProtectedError, match="the application at 0x10000 has no signature"):
+            programmer.write(pack(parts), bench.progress)
+        other = [Part(part.offset, part.data[:-1] + b"?") if part.offset < 0x8000 else part for part in parts]
+        with pytest.raises(ProtectedError, match=f"the part at {other[0].offset:#x} differs there"):
+            programmer.write(pack(other[:1]), bench.progress)
+        assert bench.board.status("sectors_erased") == 0
+        signature = b"\xe7\x02".ljust(4096, b"\xff")
+        signed = [Part(part.offset, part.data + signature) if part.offset == 0x10000 else part for part in parts]
+        programmer.write(pack(signed), bench.progress)
+        assert bench.board.flash.read_bytes()[0x10000 + 0x14000 :][:2] == b"\xe7\x02"
+        # The way back is one part that has the first stages, too: as they are.
+        programmer.write(before, bench.progress)
+        assert bench.board.flash.read_bytes() == unpack(before)[0].data
+    finally:
+        bench.close()
+
+
 def test_a_virtualenv_without_esptool_says_how_to_get_it(esp32: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "_own", lambda: None)
     with pytest.raises(ProtocolError, match="no esptool in /var/lib/fleetflash/tools; install it as root"):

@@ -6,12 +6,13 @@ It runs in a virtualenv that has esptool; the rest is the agent's. Operations of
 ``connect``
     ``mode`` is ``lines`` (DTR and RTS bring the chip into its ROM loader) or ``held`` (it is there), ``attempts`` how
     often that is tried, ``rate`` the line's bit/s for everything after. Answers ``chip`` (esptool's own word, e.g.
-    ``esp32s3``), ``mac`` (12 hexadecimal digits), ``flash_bytes``, and of its security: ``encrypted``, ``secure_boot``
-    (also ``secure_boot_v1``) and ``secure_download``.
+    ``esp32s3``), ``mac`` (12 hexadecimal digits), ``flash_bytes``, and of its security: ``encrypted`` and
+    ``secure_download``.
 ``read``
     Answers the whole flash, of which erased blocks are not read.
 ``write``, ``verify``
-    Take an archive of ``flash_parts``. ``write`` compares first and writes what differs alone.
+    Take an archive of ``flash_parts``. ``write`` compares first and writes what differs alone; what secure boot would
+    not start is refused.
 ``reset``
     Starts the application: ``mode`` as for ``connect``.
 """
@@ -30,7 +31,7 @@ from esptool.util import FatalError, flash_size_bytes
 
 from fleetflash.agent import wire
 from fleetflash.agent.protocols.flash_parts import Part, PartsError, pack, unpack
-from fleetflash.agent.tools import messages
+from fleetflash.agent.tools import messages, secure_boot
 from fleetflash.agent.tools.messages import Message
 
 #: Flash that is compared at once, in bytes: what differs is written again in steps of this.
@@ -40,8 +41,6 @@ ERASED = b"\xff"
 ATTEMPTS = 5
 #: What the chip can erase at once, in bytes.
 SECTOR = 4096
-#: Below this the first stages lie, which version 1 of secure boot ties to the chip.
-FIRST_APPLICATION = 0x8000
 
 Send = Callable[[Message], None]
 Receive = Callable[[], Message]
@@ -86,6 +85,7 @@ class Worker:
         self._send = send
         self._receive = receive
         self._esp: Any = None
+        self._secure_boot = 0  # its version; 0: not burnt
         self._log = Reporter()
         EspLog.set_logger(self._log)
         self._operations: Dict[str, Callable[[Message, bytes], Tuple[Message, bytes]]] = {
@@ -137,14 +137,12 @@ class Worker:
             "secure_download": bool(esp.secure_download_mode),
             "flash_bytes": 0,
             "encrypted": False,
-            "secure_boot": False,
-            "secure_boot_v1": False,
         }
         if esp.secure_download_mode:
             return answer, b""
         answer["encrypted"] = bool(esp.get_flash_encryption_enabled())
-        answer["secure_boot"] = bool(esp.get_secure_boot_enabled())
-        answer["secure_boot_v1"] = bool(esp.get_secure_boot_v1_enabled())
+        if esp.get_secure_boot_enabled():
+            self._secure_boot = 1 if esp.get_secure_boot_v1_enabled() else 2
         self._esp = esp = cmds.run_stub(esp)
         if int(call["rate"]) > esp.ESP_ROM_BAUD:
             esp.change_baud(int(call["rate"]))
@@ -247,12 +245,8 @@ class Worker:
                 )
             if part.offset % SECTOR:
                 raise RefusedError(messages.TOOL, f"the part at {part.offset:#x} begins inside a sector of {SECTOR}")
-            if part.offset < FIRST_APPLICATION and self._esp.get_secure_boot_v1_enabled() and not self._holds(part):
-                raise RefusedError(
-                    messages.PROTECTED,
-                    f"secure boot (version 1) ties the bootloader to this chip, so the part at {part.offset:#x} must "
-                    "not be written; give an image without it",
-                )
+            if self._secure_boot and (objection := secure_boot.objection(part, self._secure_boot, self._holds)):
+                raise RefusedError(messages.PROTECTED, objection)
         return parts
 
     def _flash_bytes(self) -> int:
