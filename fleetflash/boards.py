@@ -59,6 +59,8 @@ class Board(BaseModel):
     ``reset=rts:0,boot=dtr:0`` when DTR and RTS do it and trying all combinations is not wanted. ``uid``: the chip's
     unique id in hexadecimal.
     ``unprotect``: lift a chip's read protection, which erases it, before writing (some flashers leave chips protected).
+    ``keep``: data partitions of an ESP chip that no image may overwrite, besides NVS; ``erase``: those that one may,
+    NVS included.
     ``options``: what the programmer alone knows (``Capabilities.options``). ``backup_command``: a program of the host
     and its arguments, which must succeed within ``backup_seconds`` before the board is written; it is no shell's line.
     ``contract``: the file that says what a gateway's boot log must hold (docs/acceptance.md), judged for its
@@ -87,6 +89,8 @@ class Board(BaseModel):
     uid: str = Field(default="", pattern=r"^([0-9a-f]{2})*$")
     accept_no_way_back: bool = False
     unprotect: bool = False
+    keep: list[str] = Field(default_factory=list)
+    erase: list[str] = Field(default_factory=list)
     options: dict[str, str] = Field(default_factory=dict)
     backup_command: str = ""
     backup_seconds: float = Field(default=120.0, gt=0)
@@ -135,6 +139,14 @@ class Board(BaseModel):
         if placement == "controller" and capabilities and capabilities.connection != "serial":
             raise ValueError(f"{info.data['programmer']} has no serial port to lend; it runs on the host")
         return placement
+
+    @field_validator("erase")
+    @classmethod
+    def _kept_or_erased(cls, erase: list[str], info: ValidationInfo) -> list[str]:
+        both = sorted(set(erase) & set(info.data.get("keep", ())))
+        if both:
+            raise ValueError(f"{both[0]} is in keep, too; take it out of one of them")
+        return erase
 
     @field_validator("options")
     @classmethod
@@ -251,7 +263,7 @@ GROUPS = ("klipper_hosts", "gateways")
 #: What group data may set for every board of a host.
 INHERITED = (
     *("chip", "firmware", "firmware_version", "programmer", "baud", "hands_seconds", "placement"),
-    *("backup_command", "backup_seconds", "contract", "power", "checks"),
+    *("backup_command", "backup_seconds", "contract", "power", "checks", "keep", "erase"),
 )
 
 

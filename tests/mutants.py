@@ -202,6 +202,13 @@ MUTANTS = [
         "tests/protocols/test_esptool_programmer.py -k burnt",
     ),
     Mutant(
+        "what a gateway has stored",
+        "fleetflash/plan/image.py",
+        "    if not lost:\n",
+        "    if True:\n",
+        "tests/unit/test_plan.py -k stored",
+    ),
+    Mutant(
         "first stages of a chip with secure boot",
         "fleetflash/agent/tools/secure_boot.py",
         "    if first_stages.data and not holds(first_stages):\n",

@@ -93,7 +93,8 @@ class EspFacts(_Strict):
     """What an ESP chip's application says of itself (its ``esp_app_desc_t``), empty where there is none.
 
     ``packed_sha256``: of the archive of all files (``agent.protocols.flash_parts``), which is what a host is given.
-    ``flash_bytes``: what the partition table, or else the last file, needs.
+    ``flash_bytes``: what the partition table, or else the last file, needs. ``settings``: the NVS partitions that the
+    files overwrite; ``filesystems``: other data partitions that they do.
     """
 
     project: str = ""
@@ -102,6 +103,8 @@ class EspFacts(_Strict):
     elf_sha256: str = ""
     packed_sha256: Sha256
     flash_bytes: Annotated[int, Field(gt=0)]
+    settings: tuple[str, ...] = ()
+    filesystems: tuple[str, ...] = ()
 
 
 class Artifact(_Strict):

@@ -24,7 +24,10 @@ from fleetflash.firmware.versions import check_pin
 #: What ESP-IDF leaves in its build directory for those who flash.
 FLASHER_ARGS = "flasher_args.json"
 TABLE_OFFSET, TABLE_BYTES, TABLE_MAGIC = 0x8000, 0xC00, b"\xaa\x50"
-_APP_TYPE = 0
+_APP_TYPE, _DATA_TYPE = 0, 1
+#: Subtypes of data partitions that hold what a firmware stores (nvs, nvs_keys), and those that belong to the system
+#: (ota, phy, coredump, efuse).
+_STORED, _SYSTEM = frozenset({0x02, 0x04}), frozenset({0x00, 0x01, 0x03, 0x05})
 _IMAGE_MAGIC = 0xE9
 
 
@@ -38,11 +41,16 @@ class Piece:
 
 @dataclass(frozen=True)
 class Layout:
-    """What goes where in a flash. ``application`` is what the first application in it says of itself, if one does."""
+    """What goes where in a flash. ``application`` is what the first application in it says of itself, if one does.
+
+    ``settings``, ``filesystems``: the NVS and the other data partitions that the pieces reach into, by name.
+    """
 
     pieces: tuple[Piece, ...]
     application: AppDescription | None
     flash_bytes: int
+    settings: tuple[str, ...] = ()
+    filesystems: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -74,7 +82,14 @@ def read_layout(path: Path, chip: Chip, offset: int | None = None) -> Layout:
     _check_places(pieces, table, path)
     end = max(piece.part.end for piece in pieces)
     flash_bytes = max([end, *(part.offset + part.size for part in table)]) if table else end
-    layout = Layout(tuple(pieces), application, flash_bytes)
+    reached = [
+        partition
+        for partition in table
+        if partition.type == _DATA_TYPE and any(_overlap(piece.part, partition) for piece in pieces)
+    ]
+    settings = tuple(partition.name for partition in reached if partition.subtype in _STORED)
+    others = tuple(partition.name for partition in reached if partition.subtype not in _STORED | _SYSTEM)
+    layout = Layout(tuple(pieces), application, flash_bytes, settings, others)
     try:
         layout.packed()
     except PartsError as error:
@@ -119,6 +134,8 @@ def describe_layout(
             elf_sha256=application.elf_sha256.hex() if application else "",
             packed_sha256=hashlib.sha256(layout.packed()).hexdigest(),
             flash_bytes=layout.flash_bytes,
+            settings=layout.settings,
+            filesystems=layout.filesystems,
         ),
         build=dict(build or {}),
         labels=(label,) if label is not None else (),
@@ -176,6 +193,10 @@ def _table(pieces: list[Piece], path: Path) -> "list[PartitionDefinition]":
     except (InputError, ValueError) as error:
         raise ImageError(f"{path}: the partition table at {TABLE_OFFSET:#x}: {error}; build it again") from None
     return list(table)
+
+
+def _overlap(part: Part, partition: PartitionDefinition) -> bool:
+    return bool(part.offset < partition.offset + partition.size and partition.offset < part.end)
 
 
 def _application(

@@ -2,7 +2,7 @@
 
 from fleetflash.agent.schema import BoardFacts, Firmware
 from fleetflash.boards import PROGRAMMERS, Board
-from fleetflash.firmware.artifact import Artifact, KlipperFacts
+from fleetflash.firmware.artifact import Artifact, EspFacts, KlipperFacts
 
 
 def is_current(facts: BoardFacts, wanted: Artifact) -> bool:
@@ -28,7 +28,9 @@ def runs(firmware: Firmware, image: KlipperFacts) -> bool:
 def misfit(artifact: Artifact, board: Board) -> str:
     """A bootloader writes one image, from where the board's application begins; that of an ESP chip a whole layout."""
     if PROGRAMMERS[board.programmer].parts:
-        return "" if artifact.esp else f"{artifact} is no image for {board.programmer}; register it for this chip"
+        if artifact.esp is None:
+            return f"{artifact} is no image for {board.programmer}; register it for this chip"
+        return _lost_settings(artifact, artifact.esp, board)
     if len(artifact.files) != 1:
         return f"{artifact} has several files; {board.programmer} writes one image"
     offset = artifact.files[0].offset
@@ -38,3 +40,15 @@ def misfit(artifact: Artifact, board: Board) -> str:
             f"{board.flash_offset:#x}; correct flash_offset, or give an image that was built for it"
         )
     return ""
+
+
+def _lost_settings(artifact: Artifact, facts: EspFacts, board: Board) -> str:
+    """Say which partitions an image would overwrite that the board is to keep; empty when there are none."""
+    kept = [*facts.settings, *(name for name in facts.filesystems if name in board.keep)]
+    lost = [name for name in kept if name not in board.erase]
+    if not lost:
+        return ""
+    return (
+        f"{artifact} overwrites {' and '.join(lost)}, where the firmware keeps what it has stored; register the "
+        f"build's flasher_args.json instead of one file, or, to lose that, set erase = {lost!r} for this board"
+    )

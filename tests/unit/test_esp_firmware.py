@@ -62,6 +62,22 @@ def test_the_whole_flash_in_one_file_is_an_artifact_too(tmp_path: Path, parts: d
     assert unpack(layout.packed()) == [Part(0, merged)]
 
 
+def test_what_an_image_would_overwrite_of_the_firmwares_own_data_is_known(
+    tmp_path: Path, parts: dict[int, bytes]
+) -> None:
+    layout = read_layout(build(tmp_path, parts), chip("esp32"))
+    assert (layout.settings, layout.filesystems) == ((), ())
+    files = build_layout("esp32", {"factory": parts[0x10000]}, files={"index.html": b"<html>"}).parts
+    (tmp_path / "web").mkdir()
+    layout = read_layout(build(tmp_path / "web", files), chip("esp32"))
+    assert (layout.settings, layout.filesystems) == ((), ("storage",))
+    # An erased place in a file erases it in the flash, too.
+    (tmp_path / "merged.bin").write_bytes(build_layout("esp32", {"factory": parts[0x10000]}).merge())
+    store = Store(tmp_path / "store")
+    added = store.add(tmp_path / "merged.bin", chip="esp32", name="gateway")
+    assert added.esp and (added.esp.settings, added.esp.filesystems) == (("nvs",), ())
+
+
 def test_an_application_alone_belongs_where_it_is_said_to(tmp_path: Path, parts: dict[int, bytes]) -> None:
     (tmp_path / "app.bin").write_bytes(parts[0x10000])
     assert read_layout(tmp_path / "app.bin", chip("esp32"), 0x10000).version == "v1.2.3"

@@ -551,6 +551,33 @@ def test_a_gateway_is_current_by_the_word_of_the_ledger() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "lost"),
+    [
+        ({}, "nvs"),
+        ({"keep": ["history"]}, "nvs and history"),
+        ({"keep": ["history"], "erase": ["nvs"]}, "history"),
+        ({"erase": ["nvs", "history"]}, ""),
+    ],
+)
+def test_what_a_gateway_has_stored_is_overwritten_only_when_that_is_asked_for(
+    fields: dict[str, list[str]], lost: str
+) -> None:
+    wanted = BUILDS[1]
+    assert wanted.esp
+    told = wanted.esp.model_copy(update={"settings": ("nvs",), "filesystems": ("history", "web")})
+    whole = wanted.model_copy(update={"esp": told})
+    found = plan(snapshot(seen()), gateway(**fields), artifacts=(BUILDS[0], whole)).boards[0]
+    if lost:
+        assert found.action is Action.REFUSE and f"overwrites {lost}, where the firmware keeps" in found.reason
+    else:
+        assert found.action is Action.FLASH
+    # Neither is it a way back: what the gateway runs is read instead.
+    factory = whole.model_copy(update={"labels": ("factory",), "version": "v1", "files": BUILDS[0].files})
+    back = plan(snapshot(seen()), gateway(**fields), artifacts=(factory, BUILDS[1])).boards[0]
+    assert back.way_back_kind == ("read-back" if lost else "factory")
+
+
+@pytest.mark.parametrize(
     ("asked", "host", "controller", "placement", "reason"),
     [
         (None, "", "", "host", ""),
