@@ -3,7 +3,7 @@
     pyinfra inventory/lab.py deploys/verify.py -y
 
 Per host: SSH, sudo, klippy, Moonraker; per board: port, image, running version against the pin, and what a flash would
-do; then every pinned image that was built here is built once more. For cron: fleetflash verify INVENTORY --json.
+do; then every pinned image that was built is built once more. For cron: fleetflash verify INVENTORY --json.
 """
 
 from pyinfra import config, host

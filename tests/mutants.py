@@ -1568,6 +1568,41 @@ MUTANTS = [
         "write_new(path, content, 0o644)",
         "tests/unit/test_release.py",
     ),
+    Mutant(
+        "programs that a build makes anew each time",
+        "fleetflash/verification/gateway_build_checks.py",
+        "if other and not changed and not rebuilt.reproducible and rebuilt.images.issuperset(other):",
+        "if other:",
+        "tests/unit/test_gateway_rebuild.py",
+    ),
+    Mutant(
+        "another configuration of a build that is not reproducible",
+        "fleetflash/verification/gateway_build_checks.py",
+        "if other and not changed and not",
+        "if other and not",
+        "tests/unit/test_gateway_rebuild.py -k proves_nothing",
+    ),
+    Mutant(
+        "another part of a build that is not reproducible",
+        "fleetflash/verification/gateway_build_checks.py",
+        " and rebuilt.images.issuperset(other):",
+        ":",
+        "tests/unit/test_gateway_rebuild.py -k proves_nothing",
+    ),
+    Mutant(
+        "the commit of a rebuild",
+        "fleetflash/verification/gateway_build_checks.py",
+        'gateway.model_copy(update={"ref": commit})',
+        "gateway",
+        "tests/unit/test_gateway_rebuild.py -k pinned_commit",
+    ),
+    Mutant(
+        "nothing of a rebuild is kept",
+        "fleetflash/build/idf/builder.py",
+        "aside = Builds(directory, GatewayBuild)",
+        "aside = self.builds",
+        "tests/unit/test_gateway_rebuild.py -k leaves_nothing",
+    ),
 ]
 
 

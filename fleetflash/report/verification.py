@@ -9,13 +9,16 @@ from typing import Any
 
 from fleetflash.build.builder import Builder
 from fleetflash.build.errors import BuildError
+from fleetflash.build.idf.builder import GatewayBuilder
 from fleetflash.build.location import default_cache
 from fleetflash.build.types_file import TYPES, read_types_file
 from fleetflash.firmware.artifact import Artifact
 from fleetflash.firmware.store import Store
 from fleetflash.incident.redaction import Redactor, of_run
-from fleetflash.verification.build_checks import NAME, check_builds
+from fleetflash.verification.build_checks import check_builds
 from fleetflash.verification.check import Check, Result, exit_code, print_checks, to_json
+from fleetflash.verification.gateway_build_checks import check_gateway_builds
+from fleetflash.verification.rebuild_row import NAME
 
 
 @dataclass
@@ -58,11 +61,15 @@ class VerificationReport:
             return []
         try:
             described = read_types_file(self.types)
-            toolchains, types = described.toolchains, described.boards
         except BuildError as error:
             return [Check("-", "-", NAME, "board types", "none", Result.FAILED, str(error))]
-        builder = Builder(default_cache(), Store(), Path.cwd(), toolchains, _report)
-        return check_builds(builder, types, built)
+        cache, store, root = default_cache(), Store(), Path.cwd()
+        builder = Builder(cache, store, root, described.toolchains, _report)
+        gateways = GatewayBuilder(cache, store, root, described.esp_idf, _report)
+        return [
+            *check_builds(builder, described.boards, [each for each in built if each.esp is None]),
+            *check_gateway_builds(gateways, described.gateways, [each for each in built if each.esp]),
+        ]
 
     def _clean(self, check: Check) -> Check:
         texts = {name: self.redactor.text(str(value)) for name, value in vars(check).items() if name != "result"}

@@ -7,9 +7,8 @@ from fleetflash.build.builder import Builder
 from fleetflash.build.errors import BuildError
 from fleetflash.firmware.artifact import Artifact
 from fleetflash.firmware.errors import FirmwareError
-from fleetflash.verification.check import Check, Result, compared
-
-NAME = "rebuild"
+from fleetflash.verification.check import Check, Result
+from fleetflash.verification.rebuild_row import RebuildRow
 
 
 def check_builds(builder: Builder, types: Mapping[str, BoardType], artifacts: Iterable[Artifact]) -> list[Check]:
@@ -21,34 +20,18 @@ def check_builds(builder: Builder, types: Mapping[str, BoardType], artifacts: It
 
 
 def _check(builder: Builder, types: Mapping[str, BoardType], artifact: Artifact) -> Check:
-    expected = artifact.image_sha256[:12]
-    what = f"{artifact.name} {artifact.version}"
-    commit = str(artifact.build.get("commit", ""))
-
-    def unlike(found: str, result: Result, detail: str) -> Check:
-        return Check("-", what, NAME, expected, found, result, detail)
-
+    row, commit = RebuildRow(artifact), str(artifact.build.get("commit", ""))
     if not commit:
-        return unlike("not built here", Result.SKIPPED, "it was registered from a file")
-    if artifact.esp is not None:
-        return unlike("not rebuilt", Result.SKIPPED, "gateways' builds are not repeated by this check")
+        return row.unlike("not built here", Result.SKIPPED, "it was registered from a file")
     fitting = [each for each in types.values() if (each.firmware, each.chip) == (artifact.name, artifact.chip)]
     if not fitting:
         detail = f"no board type makes {artifact.name} for {artifact.chip}; describe it in board_types again"
-        return unlike("no board type", Result.FAILED, detail)
-    found = ""
+        return row.unlike("no board type", Result.FAILED, detail)
     for board_type in fitting:
         try:
             made = builder.rebuild(board_type.model_copy(update={"ref": commit}))
         except (BuildError, FirmwareError) as error:
-            return unlike("can't be built", Result.FAILED, str(error))
-        found = made.image_sha256[:12]
+            return row.unlike("can't be built", Result.FAILED, str(error))
         if made.image_sha256 == artifact.image_sha256:
             break
-    differ = [key for key in ("configuration", "overlay", "toolchain_id") if made.build[key] != artifact.build.get(key)]
-    because = (
-        f"since its build, {' and '.join(differ)} changed"
-        if differ
-        else "with the same source, configuration and tools"
-    )
-    return compared("-", what, NAME, expected, found, f"another image comes out, {because}; see docs/builds.md")
+    return row.compared(made, "another image comes out", row.changed(made))
