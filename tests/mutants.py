@@ -1603,6 +1603,27 @@ MUTANTS = [
         "aside = self.builds",
         "tests/unit/test_gateway_rebuild.py -k leaves_nothing",
     ),
+    Mutant(
+        "a rebuild is where the build was",
+        "fleetflash/verification/build_checks.py",
+        "compiler = builder.compiler if name == LOCAL else find(name)",
+        "compiler = builder.compiler",
+        "tests/unit/test_rebuild_on_hosts.py -k there_and_nowhere_else",
+    ),
+    Mutant(
+        "a builder that is not in the inventory is no drift",
+        "fleetflash/verification/build_checks.py",
+        'row.unlike("not rebuilt", Result.SKIPPED,',
+        'row.unlike("not rebuilt", Result.DRIFT,',
+        "tests/unit/test_rebuild_on_hosts.py -k not_in_the_inventory",
+    ),
+    Mutant(
+        "a builder is connected to again",
+        "fleetflash/facts/build_hosts.py",
+        "        host.connect(show_errors=False, raise_exceptions=True)\n",
+        "        pass\n",
+        "tests/unit/test_rebuild_on_hosts.py -k there_and_nowhere_else",
+    ),
 ]
 
 

@@ -45,6 +45,7 @@ class HostCompiler:
         directory: str = DIRECTORY,
     ) -> None:
         self.host, self.connect, self.toolchains, self.directory = host, connect, toolchains, directory
+        self.name = host
         self.packages = sorted(packages)
         self._facts: HostFacts | None = None
 

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pyinfra.api.exceptions import ConnectError
+
 from fleetflash.build.board_type import BoardType, read_board_types
-from fleetflash.build.compiler import Compiler, LocalCompiler
-from fleetflash.build.errors import BuildError
+from fleetflash.build.compiler import LOCAL, Compiler, LocalCompiler
+from fleetflash.build.errors import BuildError, BuildHostError
 from fleetflash.build.host_compiler import DIRECTORY, HostCompiler
 from fleetflash.build.location import cache_directory
 from fleetflash.build.spread import spread
@@ -15,8 +17,8 @@ from fleetflash.build.toolchain import Toolchain, read_toolchains
 from fleetflash.build.toolchain_cache import ToolchainCache
 from fleetflash.facts.decision import transport
 
-#: The group, and the one of it that is this computer.
-GROUP, LOCAL = "builders", "@local"
+#: The group; ``LOCAL`` is the one of it that is this computer.
+GROUP = "builders"
 
 _one_at_a_time = threading.Lock()
 _compilers: dict[tuple[int, str], Compiler] = {}
@@ -41,6 +43,23 @@ def compiler(host: Any, toolchains: Mapping[str, Toolchain], cache: Path) -> Com
             directory = str(host.data.get("build_directory", "") or DIRECTORY)
             _compilers[key] = HostCompiler(host.name, lambda: transport(host), cached, packages, directory)
     return _compilers[key]
+
+
+def find(state: Any, name: str, toolchains: Mapping[str, Toolchain], cache: Path) -> Compiler | None:
+    """Return what compiles on a builder, whether or not this run has connected to it; ``None`` when there is none.
+
+    Raises ``BuildHostError`` when it can't be reached.
+    """
+    host = next((host for host in state.inventory.groups.get(GROUP, []) if host.name == name), None)
+    if host is None:
+        return None
+    try:
+        host.connect(show_errors=False, raise_exceptions=True)
+    except ConnectError as error:
+        raise BuildHostError(
+            f"{name}: {error}; it has compiled what is compared, so run again when it is back"
+        ) from None
+    return compiler(host, toolchains, cache)
 
 
 def assignment(state: Any) -> dict[str, str]:

@@ -3,14 +3,17 @@
 import atexit
 import os
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fleetflash.build.builder import Builder
+from fleetflash.build.compiler import Compiler
 from fleetflash.build.errors import BuildError
 from fleetflash.build.idf.builder import GatewayBuilder
 from fleetflash.build.location import default_cache
+from fleetflash.build.toolchain import Toolchain
 from fleetflash.build.types_file import TYPES, read_types_file
 from fleetflash.firmware.artifact import Artifact
 from fleetflash.firmware.store import Store
@@ -20,10 +23,16 @@ from fleetflash.verification.check import Check, Result, exit_code, print_checks
 from fleetflash.verification.gateway_build_checks import check_gateway_builds
 from fleetflash.verification.rebuild_row import NAME
 
+#: Returns what compiles on a builder of the inventory, given its name, what is pinned, and the build cache.
+Find = Callable[[str, Mapping[str, Toolchain], Path], Compiler | None]
+
 
 @dataclass
 class VerificationReport:
-    """Collects every host's checks; ``pinned``: artifact id → artifact. ``as_json``: instead of the table."""
+    """Collects every host's checks; ``pinned``: artifact id → artifact. ``as_json``: instead of the table.
+
+    ``find``: of the builders that may be asked once more.
+    """
 
     redactor: Redactor
     checks: list[Check] = field(default_factory=list)
@@ -31,6 +40,7 @@ class VerificationReport:
     rebuilds: bool = True
     as_json: bool = False
     types: Path = TYPES
+    find: Find = lambda _name, _pinned, _cache: None
 
     def add(self, checks: list[Check], pinned: list[Artifact]) -> None:
         self.checks += checks
@@ -67,7 +77,12 @@ class VerificationReport:
         builder = Builder(cache, store, root, described.toolchains, _report)
         gateways = GatewayBuilder(cache, store, root, described.esp_idf, _report)
         return [
-            *check_builds(builder, described.boards, [each for each in built if each.esp is None]),
+            *check_builds(
+                builder,
+                described.boards,
+                [each for each in built if each.esp is None],
+                lambda name: self.find(name, described.toolchains, cache),
+            ),
             *check_gateway_builds(gateways, described.gateways, [each for each in built if each.esp]),
         ]
 
@@ -79,13 +94,15 @@ class VerificationReport:
 _reports: dict[int, VerificationReport] = {}
 
 
-def current(state: Any) -> VerificationReport:
+def current(state: Any, find: Find) -> VerificationReport:
     """Return this pyinfra run's report; the first call arranges for its end.
+
+    + find: of builders, as the report's
 
     Hosts that pyinfra could not connect to are in it, too.
     """
     if id(state) not in _reports:
-        _reports[id(state)] = VerificationReport(of_run(state))
+        _reports[id(state)] = VerificationReport(of_run(state), find=find)
         atexit.register(_finish, state)
     return _reports[id(state)]
 
