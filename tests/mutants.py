@@ -1624,6 +1624,41 @@ MUTANTS = [
         "        pass\n",
         "tests/unit/test_rebuild_on_hosts.py -k there_and_nowhere_else",
     ),
+    Mutant(
+        "recovery leaves a toolchain alone that is being fetched",
+        "fleetflash/build/toolchain_cache.py",
+        "if free and path.exists():",
+        "if path.exists():",
+        "tests/unit/test_build_leftovers.py -k living",
+    ),
+    Mutant(
+        "recovery leaves a worktree alone that is being built",
+        "fleetflash/build/workspace.py",
+        "            if free:\n                found.append",
+        "            if True:\n                found.append",
+        "tests/unit/test_build_leftovers.py -k living",
+    ),
+    Mutant(
+        "recovery leaves a toolchain alone that a host unpacks",
+        "fleetflash/agent/build_space.py",
+        "if _try(lock.fileno()) and path.exists():",
+        "if path.exists():",
+        "tests/unit/test_build_leftovers.py -k living",
+    ),
+    Mutant(
+        "recovery leaves a build alone that runs on a host",
+        "fleetflash/agent/build_space.py",
+        "        if _is_free(lock):\n            found.append",
+        "        if True:\n            found.append",
+        "tests/unit/test_build_leftovers.py -k living",
+    ),
+    Mutant(
+        "a look removes nothing on a host",
+        "fleetflash/agent/build_space.py",
+        "                    if remove:\n                        shutil.rmtree(str(path)",
+        "                    if True:\n                        shutil.rmtree(str(path)",
+        "tests/unit/test_build_leftovers.py -k living",
+    ),
 ]
 
 
