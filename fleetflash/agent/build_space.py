@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Iterator, Tuple
+from typing import Callable, Iterator, List, Tuple
 
 TREE = "tree"
 #: So many of the last used toolchains stay when another one comes.
@@ -24,7 +24,7 @@ def workspace(root: Path) -> Iterator[Tuple[Path, int]]:
     work = root / "work"
     work.mkdir(parents=True, exist_ok=True)
     with _held(work / ".lock", fcntl.LOCK_EX):
-        _sweep(work)
+        _sweep(work, remove=True)
         directory = Path(tempfile.mkdtemp(prefix="build-", dir=str(work)))
         lock = directory.with_suffix(".lock")
         descriptor = _open(lock)
@@ -37,11 +37,35 @@ def workspace(root: Path) -> Iterator[Tuple[Path, int]]:
         os.close(descriptor)
 
 
-def _sweep(work: Path) -> None:
-    for lock in work.glob("build-*.lock"):
+def sweep(root: Path, remove: bool) -> List[str]:
+    """Return one line for each thing that a builder that died has left, and remove it if asked."""
+    found, work, toolchains = [], root / "work", root / "toolchains"
+    if work.is_dir():
+        with _held(work / ".lock", fcntl.LOCK_EX):
+            found += [f"build {path}: is of a builder that died" for path in _sweep(work, remove)]
+    if toolchains.is_dir():
+        for path, sha256 in _unfinished(toolchains):
+            with open(str(toolchains / f".{sha256}.lock"), "a") as lock:
+                if _try(lock.fileno()) and path.exists():
+                    found.append(f"toolchain {path}: was not unpacked to its end")
+                    if remove:
+                        shutil.rmtree(str(path), ignore_errors=True)
+    return found
+
+
+def _sweep(work: Path, remove: bool) -> List[Path]:
+    found = []
+    for lock in sorted(work.glob("build-*.lock")):
         if _is_free(lock):
-            shutil.rmtree(str(lock.with_suffix("")), ignore_errors=True)
-            lock.unlink()
+            found.append(lock.with_suffix(""))
+            if remove:
+                shutil.rmtree(str(lock.with_suffix("")), ignore_errors=True)
+                lock.unlink()
+    return found
+
+
+def _unfinished(toolchains: Path) -> List[Tuple[Path, str]]:
+    return [(path, path.name[1:].partition(".")[0]) for path in sorted(toolchains.glob(".*.unpacking"))]
 
 
 @contextmanager
@@ -79,8 +103,7 @@ def _collect(directory: Path) -> None:
     """Remove what dead builders left half unpacked, and all but the last used toolchains; what is in use stays."""
     entries = [path for path in directory.iterdir() if path.is_dir() and not path.name.startswith(".")]
     surplus = sorted(entries, key=lambda path: -path.stat().st_mtime)[KEPT - 1 :]
-    unfinished = [(path, path.name[1:].partition(".")[0]) for path in directory.glob(".*.unpacking")]
-    for path, sha256 in [*unfinished, *((path, path.name) for path in surplus)]:
+    for path, sha256 in [*_unfinished(directory), *((path, path.name) for path in surplus)]:
         with open(str(directory / f".{sha256}.lock"), "a") as lock:
             if _try(lock.fileno()):
                 removing = directory / f".{sha256}.unpacking"

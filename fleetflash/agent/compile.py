@@ -5,10 +5,12 @@ Messages, controller → agent, one a session::
     {"type": "look", "packages": [...]}
     {"type": "compile", "directory": ..., "packages": [...], "programs": [...], "environment": {...},
      "toolchain": {"sha256": ..., "bin": ...} or null}
+    {"type": "sweep", "directory": ..., "remove": bool}
 
 Paths begin with ``~`` or are absolute. And agent → controller::
 
     {"type": "found", ...what build_facts.look says}
+    {"type": "swept", "found": [a line for each thing that a builder that died has left]}
     {"type": "need"}         the toolchain is not here: its tar is wanted
     {"type": "ready", ...what build_facts.look says}       the tar of the source, with its .config, is wanted
     DATA                     what make says
@@ -54,6 +56,10 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> int:
         _send(stdout, {"type": "found", **build_facts.look(message["packages"])})
         return 0
     try:
+        if message["type"] == "sweep":
+            left = build_space.sweep(Path(message["directory"]).expanduser(), bool(message["remove"]))
+            _send(stdout, {"type": "swept", "found": left})
+            return 0
         _compile(message, stdin, stdout)
         return 0
     except (BuildRefusedError, OSError, tarfile.TarError) as error:

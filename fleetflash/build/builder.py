@@ -80,6 +80,10 @@ class Builder:
         self.builds = Builds(cache / "builds", Build)
         self.last = LastBuilds(cache / "last", self.builds, CONFIG)
 
+    def on(self, compiler: Compiler) -> "Builder":
+        """Return a builder that has another one compile."""
+        return Builder(self.cache, self.store, self.root, self.pinned, self.report, compiler)
+
     def prospect(self, board_type: BoardType) -> Prospect:
         """Say what ``ensure`` would do. Fetches the source if need be, but no toolchain, and compiles nothing."""
         with self._named(board_type):
@@ -153,6 +157,7 @@ class Builder:
             files={name: sha256(content) for name, content in contents.items()},
             seconds=round(time.monotonic() - started, 3),
             created=datetime.now(UTC).replace(microsecond=0),
+            builder=self.compiler.name,
         )
         builds.publish(build, contents)
         log.unlink(missing_ok=True)
@@ -175,6 +180,7 @@ class Builder:
                 "configuration": build.key.configuration,
                 "toolchain": build.toolchain,
                 "toolchain_id": build.key.toolchain,
+                "builder": build.builder,
             },
         )
 

@@ -59,7 +59,7 @@ class Described(BaseModel, ABC):
 
 
 class Build(Described):
-    """One build. ``address``: what its ELF file is linked to. ``seconds``: what it took."""
+    """One build. ``address``: what its ELF file is linked to. ``seconds``: what it took. ``builder``: who compiled."""
 
     key: BuildKey
     repository: str
@@ -67,6 +67,7 @@ class Build(Described):
     address: Annotated[int, Field(ge=0)]
     seconds: float
     created: AwareDatetime
+    builder: str = ""
 
     @property
     def id(self) -> str:

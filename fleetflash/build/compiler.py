@@ -12,6 +12,8 @@ from fleetflash.build.toolchain import Toolchain
 from fleetflash.build.toolchain_cache import ToolchainCache
 
 Report = Callable[[str], None]
+#: The builder that is this computer.
+LOCAL = "@local"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,11 @@ class CompilerIdentity:
 
 
 class Compiler(Protocol):
-    """Raises ``BuildError`` and its subclasses, in one line."""
+    """``name``: of the builder. Raises ``BuildError`` and its subclasses, in one line."""
+
+    @property
+    def name(self) -> str:
+        """Return ``@local``, or what the host is called."""
 
     def identify(self, toolchain: Toolchain) -> CompilerIdentity:
         """Say what a build would be made with; packages must be installed for it, archives need not be fetched."""
@@ -34,6 +40,8 @@ class Compiler(Protocol):
 
 class LocalCompiler:
     """This computer."""
+
+    name = LOCAL
 
     def __init__(self, toolchains: ToolchainCache) -> None:
         self.toolchains = toolchains

@@ -13,6 +13,8 @@ from fleetflash.link.session import AgentSession
 
 #: A look takes a dpkg-query on a slow host, in seconds.
 LOOK_SECONDS = 60.0
+#: A toolchain has thousands of files, and a slow disk takes its time for each.
+SWEEP_SECONDS = 600.0
 #: What a build needs besides its toolchain.
 PROGRAMS = ("make", "git")
 #: More than any firmware with its debugging symbols, in bytes.
@@ -52,6 +54,15 @@ def look(session: AgentSession, packages: list[str]) -> HostFacts:
     """Ask what a host would compile with; raises ``LinkError``."""
     session.send({"type": "look", "packages": packages})
     return HostFacts.from_message(_expect(session, session.receive(LOOK_SECONDS), "found"))
+
+
+def sweep(session: AgentSession, directory: str, remove: bool) -> list[str]:
+    """Have a host say, and remove if asked, what builders that died have left there.
+
+    Raises ``BuildHostError`` and ``LinkError``.
+    """
+    session.send({"type": "sweep", "directory": directory, "remove": remove})
+    return [str(line) for line in _expect(session, session.receive(SWEEP_SECONDS), "swept")["found"]]
 
 
 class HostBuild:

@@ -12,7 +12,7 @@ from fleetflash.build import debian
 from fleetflash.build.builds import BuildKey
 from fleetflash.build.compiler import CompilerIdentity, Report
 from fleetflash.build.errors import BuildHostError, ToolchainError
-from fleetflash.build.host_build import ArchiveTools, HostBuild, HostFacts, look
+from fleetflash.build.host_build import ArchiveTools, HostBuild, HostFacts, look, sweep
 from fleetflash.build.progress import Progress
 from fleetflash.build.shipment import pack_source, pack_tree
 from fleetflash.build.toolchain import Archive, Toolchain, identity
@@ -45,6 +45,7 @@ class HostCompiler:
         directory: str = DIRECTORY,
     ) -> None:
         self.host, self.connect, self.toolchains, self.directory = host, connect, toolchains, directory
+        self.name = host
         self.packages = sorted(packages)
         self._facts: HostFacts | None = None
 
@@ -72,6 +73,11 @@ class HostCompiler:
         with self._session() as session:
             build = HostBuild(session, self.directory, log, progress)
             build.run(self.packages, tools, check, lambda file: pack_source(tree, file), tree / "out")
+
+    def sweep(self, *, remove: bool) -> list[str]:
+        """Return one line for each thing that builders that died have left there, and have it removed if asked."""
+        with self._session() as session:
+            return sweep(session, self.directory, remove)
 
     def _identity(self, toolchain: Toolchain, facts: HostFacts) -> CompilerIdentity:
         if toolchain.archives:

@@ -122,12 +122,20 @@ class ToolchainCache:
                     if free:
                         self._remove(entry.sha256)
                         removed.append(entry)
-        for path in list(self.directory.iterdir()) if self.directory.is_dir() else ():
+        self.sweep()
+        return removed
+
+    def sweep(self, *, remove: bool = True) -> list[Path]:
+        """Remove what builders that died have not fetched, unpacked or removed to its end; return it."""
+        found = []
+        for path in sorted(self.directory.iterdir()) if self.directory.is_dir() else ():
             if unfinished := _UNFINISHED.fullmatch(path.name):
                 with held_if_free(self._lock(unfinished[1])) as free:
-                    if free:
-                        _discard(path)
-        return removed
+                    if free and path.exists():
+                        found.append(path)
+                        if remove:
+                            _discard(path)
+        return found
 
     def _install(self, toolchain: Toolchain, archive: Archive, report: Callable[[str], None]) -> None:
         """Fetch, unpack and publish; the caller holds the entry's lock alone, so what is unfinished is a dead one's."""

@@ -18,7 +18,7 @@ def workspace(root: Path) -> Iterator[Path]:
     root.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         with held(root / ".lock"):
-            _sweep(root)
+            _sweep(root, remove=True)
             directory = Path(tempfile.mkdtemp(prefix="build-", dir=root))
             stack.enter_context(held(directory.with_suffix(".lock")))
         try:
@@ -28,9 +28,21 @@ def workspace(root: Path) -> Iterator[Path]:
             directory.with_suffix(".lock").unlink(missing_ok=True)
 
 
-def _sweep(root: Path) -> None:
-    for lock in root.glob("build-*.lock"):
+def sweep(root: Path, *, remove: bool = True) -> list[Path]:
+    """Remove the directories of builders that died; return them."""
+    if not root.is_dir():
+        return []
+    with held(root / ".lock"):
+        return _sweep(root, remove)
+
+
+def _sweep(root: Path, remove: bool) -> list[Path]:
+    found = []
+    for lock in sorted(root.glob("build-*.lock")):
         with held_if_free(lock) as free:
             if free:
-                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-                lock.unlink(missing_ok=True)
+                found.append(lock.with_suffix(""))
+                if remove:
+                    shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
+                    lock.unlink(missing_ok=True)
+    return found

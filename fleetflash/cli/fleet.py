@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pyinfra_cli.inventory import make_inventory
 from pyinfra_cli.util import parse_cli_arg
 
 from fleetflash.boards import GROUPS
+from fleetflash.facts import build_hosts
 from fleetflash.facts.decision import decide, decide_rollback, transport
 from fleetflash.facts.verification import verify
 from fleetflash.incident.redaction import of_run
@@ -80,7 +82,7 @@ def plan_fleet(inventory_file: str, data: list[str], limit: list[str], back: boo
 def verify_fleet(inventory_file: str, data: list[str], limit: list[str]) -> VerificationReport:
     """Return the checks of every host of an inventory, offline ones included; raises ``FleetError``."""
     state, hosts, unreachable = _connect(inventory_file, data, limit)
-    report = VerificationReport(of_run(state))
+    report = VerificationReport(of_run(state), find=partial(build_hosts.find, state))
     try:
         jobs = {host.name: gevent.spawn(verify, host) for host in hosts if host.connected}
         gevent.joinall(list(jobs.values()))

@@ -5,18 +5,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pyinfra.api.exceptions import ConnectError
+
 from fleetflash.build.board_type import BoardType, read_board_types
-from fleetflash.build.compiler import Compiler, LocalCompiler
-from fleetflash.build.errors import BuildError
+from fleetflash.build.compiler import LOCAL, Compiler, LocalCompiler
+from fleetflash.build.errors import BuildError, BuildHostError
 from fleetflash.build.host_compiler import DIRECTORY, HostCompiler
+from fleetflash.build.leftovers import sweep
 from fleetflash.build.location import cache_directory
 from fleetflash.build.spread import spread
 from fleetflash.build.toolchain import Toolchain, read_toolchains
 from fleetflash.build.toolchain_cache import ToolchainCache
 from fleetflash.facts.decision import transport
 
-#: The group, and the one of it that is this computer.
-GROUP, LOCAL = "builders", "@local"
+#: The group; ``LOCAL`` is the one of it that is this computer.
+GROUP = "builders"
 
 _one_at_a_time = threading.Lock()
 _compilers: dict[tuple[int, str], Compiler] = {}
@@ -37,10 +40,44 @@ def compiler(host: Any, toolchains: Mapping[str, Toolchain], cache: Path) -> Com
         if host.name == LOCAL:
             _compilers[key] = LocalCompiler(cached)
         else:
-            packages = {package for toolchain in toolchains.values() for package in toolchain.debian}
-            directory = str(host.data.get("build_directory", "") or DIRECTORY)
-            _compilers[key] = HostCompiler(host.name, lambda: transport(host), cached, packages, directory)
+            _compilers[key] = _on_host(host, toolchains, cached)
     return _compilers[key]
+
+
+def _on_host(host: Any, toolchains: Mapping[str, Toolchain], cached: ToolchainCache) -> HostCompiler:
+    packages = {package for toolchain in toolchains.values() for package in toolchain.debian}
+    directory = str(host.data.get("build_directory", "") or DIRECTORY)
+    return HostCompiler(host.name, lambda: transport(host), cached, packages, directory)
+
+
+def leftovers(host: Any, *, here: bool, remove: bool) -> list[str]:
+    """Return one line for each thing that builders that died have left, and have it removed if asked.
+
+    + here: in this computer's build cache, instead of on the host
+
+    Raises ``BuildError``.
+    """
+    cache = cache_directory(host.data.get("build_cache", ""))
+    if here:
+        return sweep(cache, remove=remove)
+    return _on_host(host, {}, ToolchainCache(cache / "toolchains")).sweep(remove=remove)
+
+
+def find(state: Any, name: str, toolchains: Mapping[str, Toolchain], cache: Path) -> Compiler | None:
+    """Return what compiles on a builder, whether or not this run has connected to it; ``None`` when there is none.
+
+    Raises ``BuildHostError`` when it can't be reached.
+    """
+    host = next((host for host in state.inventory.groups.get(GROUP, []) if host.name == name), None)
+    if host is None:
+        return None
+    try:
+        host.connect(show_errors=False, raise_exceptions=True)
+    except ConnectError as error:
+        raise BuildHostError(
+            f"{name}: {error}; it has compiled what is compared, so run again when it is back"
+        ) from None
+    return compiler(host, toolchains, cache)
 
 
 def assignment(state: Any) -> dict[str, str]:

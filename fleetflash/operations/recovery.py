@@ -6,6 +6,8 @@ from typing import Any
 from pyinfra import host, logger
 from pyinfra.api import FunctionCommand, operation
 
+from fleetflash.build.errors import BuildError
+from fleetflash.facts import build_hosts
 from fleetflash.facts.decision import transport
 from fleetflash.facts.recovery import leftovers
 from fleetflash.link.errors import LinkError
@@ -53,3 +55,43 @@ def settle(state: Any, host: Any) -> bool:
     for item in told:
         say(host, f"{item['found']}: {item['done']}", logger.info if item["well"] else logger.error)
     return all(item["well"] for item in told)
+
+
+@operation()
+def swept(here: bool = False) -> Generator[FunctionCommand, None, None]:
+    """
+    Remove what builds that died have left on a builder: half-fetched toolchains, directories of their own.
+
+    + here: in this computer's build cache, instead of on the host
+
+    What a build that runs uses is locked, and stays. Each thing is told in one line.
+
+    **Example:**
+
+    .. code:: python
+
+        recovery.swept(name="Nothing is left of builds that died")
+    """
+    try:
+        found = build_hosts.leftovers(host, here=here, remove=False)
+    except BuildError as error:
+        yield FunctionCommand(refuse, (str(error),), {})
+        return
+    if not found:
+        host.noop("nothing is left of builds")
+        return
+    if not host.state.is_executing:
+        for left in found:
+            say(host, left)
+    yield FunctionCommand(sweep, (here,), {})
+
+
+def sweep(state: Any, host: Any, here: bool) -> bool:
+    """Remove it, and say what was removed."""
+    try:
+        removed = build_hosts.leftovers(host, here=here, remove=True)
+    except BuildError as error:
+        return refuse(state, host, str(error))
+    for left in removed:
+        say(host, f"{left}: removed")
+    return True

@@ -7,7 +7,7 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import PyinfraError
 
 from fleetflash.facts import build_hosts
-from fleetflash.operations import firmware, gateway_firmware
+from fleetflash.operations import firmware, gateway_firmware, recovery
 
 
 @deploy("Builder")
@@ -27,6 +27,16 @@ def builder() -> None:
     if host.name == (build_hosts.LOCAL if build_hosts.LOCAL in builders else min(builders)):
         for name in _names("gateway_types"):
             gateway_firmware.built(name=f"Firmware of gateway {name} is built", gateway_type=name)
+
+
+@deploy("Leftovers of builds")
+def builds_recovered() -> None:
+    """Remove what builds that died have left: on the hosts of the group ``builders``, and on this computer."""
+    if build_hosts.GROUP in host.groups and host.name != build_hosts.LOCAL:
+        recovery.swept(name="Nothing is left of builds")
+    run = [each.name for each in host.state.active_hosts if host.state.is_host_in_limit(each)]
+    if host.name == (build_hosts.LOCAL if build_hosts.LOCAL in run else min(run)):
+        recovery.swept(name="Nothing is left of builds on this computer", here=True)
 
 
 def _names(key: str) -> list[str]:

@@ -16,13 +16,14 @@ from fleetflash.build.idf.esp_idf import EspIdf
 from fleetflash.build.idf.gateway_build import ELF, FORMER, MAP, SIZE, GatewayBuild
 from fleetflash.build.idf.gateway_type import GatewayType
 from fleetflash.build.idf.host_tests import run_host_tests
-from fleetflash.build.idf.output import read_output
+from fleetflash.build.idf.output import IMAGE_MAGIC, read_output
 from fleetflash.build.idf.prepared import Preparations, Prepared, check_same
 from fleetflash.build.kconfig import Change
 from fleetflash.build.last_builds import LastBuilds
 from fleetflash.build.lock import held
 from fleetflash.build.naming import named
 from fleetflash.build.source import Sources
+from fleetflash.build.workspace import workspace
 from fleetflash.firmware.artifact import Artifact
 from fleetflash.firmware.esp import FLASHER_ARGS
 from fleetflash.firmware.registration import describe_image
@@ -30,6 +31,8 @@ from fleetflash.firmware.store import Store
 from fleetflash.firmware.symbols import SymbolFiles
 
 Report = Callable[[str], None]
+#: Without it, places and times of a build are in its images (ESP-IDF guide, "Reproducible Builds").
+_REPRODUCIBLE = "CONFIG_APP_REPRODUCIBLE_BUILD=y"
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,20 @@ class Outcome:
     built: bool
     changes: tuple[Change, ...]
     stale: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """``artifact``: what a second build would be. ``images``: those of its files that are programs.
+
+    ``reproducible``: whether its configuration promises that these are the same each time. ``new_secrets``: whether
+    its secrets are others than those of the first build, as far as that is still in the cache.
+    """
+
+    artifact: Artifact
+    images: frozenset[str]
+    reproducible: bool
+    new_secrets: bool
 
 
 class GatewayBuilder:
@@ -83,7 +100,7 @@ class GatewayBuilder:
         with self._named(gateway):
             prepared = self._prepare(gateway)
             build = self.builds.find(prepared.key.id)
-            is_registered = build is not None and self.store.has(self._describe(prepared, build)[0])
+            is_registered = build is not None and self.store.has(self._describe(prepared, build, self.builds)[0])
             return Prospect(prepared, build is not None, is_registered, self._changes(prepared))
 
     def ensure(self, gateway: GatewayType) -> Outcome:
@@ -94,10 +111,30 @@ class GatewayBuilder:
             build, built = self.builds.find(prepared.key.id), False
             if build is None:
                 build, built = self._build_once(prepared)
-            artifact = self.store.publish(*self._describe(prepared, build))
+            artifact = self.store.publish(*self._describe(prepared, build, self.builds))
             self._keep_symbols(build)
             self.last.remember(gateway.name, prepared.key.id)
             return Outcome(artifact, build, built, changes, prepared.stale)
+
+    def rebuild(self, gateway: GatewayType, first: str) -> Rebuilt:
+        """Build a gateway type once more, without its host tests, whether or not it is built.
+
+        + first: the key of the build that it is compared with
+
+        Nothing is kept or registered; the images, which hold the secrets, are gone even when the builder was killed.
+        """
+        with self._named(gateway):
+            prepared = self._prepare(gateway.model_copy(update={"tests": None}))
+            with workspace(self.preparations.sources.work) as directory:
+                aside = Builds(directory, GatewayBuild)
+                artifact, contents = self._describe(prepared, self._make(prepared, aside), aside)
+            before = self.builds.find(first)
+            return Rebuilt(
+                artifact,
+                frozenset(name for name, content in contents.items() if content[:1] == IMAGE_MAGIC),
+                _REPRODUCIBLE in prepared.configuration.splitlines(),
+                before is not None and before.key.secrets != prepared.key.secrets,
+            )
 
     def _prepare(self, gateway: GatewayType) -> Prepared:
         wanted = gateway.esp_idf, gateway.target, gateway.web
@@ -112,9 +149,9 @@ class GatewayBuilder:
         self.builds.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with held(self.builds.lock(key), waiting=lambda: self.report(f"{name}: another builder makes {key[:12]}")):
             build = self.builds.find(key)
-            return (build, False) if build is not None else (self._make(prepared), True)
+            return (build, False) if build is not None else (self._make(prepared, self.builds), True)
 
-    def _make(self, prepared: Prepared) -> GatewayBuild:
+    def _make(self, prepared: Prepared, builds: Builds[GatewayBuild]) -> GatewayBuild:
         gateway, started = prepared.inputs.gateway, time.monotonic()
         self.report(f"{gateway.name}: building {prepared.inputs.revision.version} for {gateway.target}")
         for change in prepared.stale:
@@ -128,7 +165,7 @@ class GatewayBuilder:
             contents, build = self._compile(prepared, there, started)
         contents[LOG] = log.read_bytes()
         build = build.model_copy(update={"files": {name: sha256(content) for name, content in contents.items()}})
-        self.builds.publish(build, contents)
+        builds.publish(build, contents)
         log.unlink(missing_ok=True)
         return build
 
@@ -166,10 +203,12 @@ class GatewayBuilder:
         )
         return contents, build
 
-    def _describe(self, prepared: Prepared, build: GatewayBuild) -> tuple[Artifact, dict[str, bytes]]:
+    def _describe(
+        self, prepared: Prepared, build: GatewayBuild, builds: Builds[GatewayBuild]
+    ) -> tuple[Artifact, dict[str, bytes]]:
         """Return the artifact of a build, and its files; its facts, which everybody may read, hold no secret."""
         return describe_image(
-            self.builds.path(build.id) / FLASHER_ARGS,
+            builds.path(build.id) / FLASHER_ARGS,
             chip=prepared.inputs.gateway.target,
             name=prepared.inputs.gateway.firmware,
             build={

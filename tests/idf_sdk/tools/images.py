@@ -34,7 +34,9 @@ def build(project: Any) -> None:
     seed = json.dumps([version, target, configuration], sort_keys=True) + source_of(project.path)
     description = describe(version, project.name, idf_version)
     boot = b"LABAPP1\n" + (project.path / "main/boot.txt").read_bytes() + b"\0"
-    constants = boot + texts.encode() + filler(seed + "constants", 0x2000)
+    # What assertions name as __FILE__; the reproducible build maps it to nothing.
+    place = b"" if configuration.get("APP_REPRODUCIBLE_BUILD") else f"{project.path}/main/app_main.c".encode() + b"\0"
+    constants = boot + place + texts.encode() + filler(seed + "constants", 0x2000)
     elf = output / f"{project.name}.elf"
     sections = {
         ".flash.appdesc": (data, ALLOC, description),
