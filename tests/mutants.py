@@ -202,6 +202,27 @@ MUTANTS = [
         "tests/protocols/test_esptool_programmer.py -k burnt",
     ),
     Mutant(
+        "what a newer agent has recorded of backups",
+        "fleetflash/agent/backups.py",
+        "*self._entries(board)[1]]",
+        "*[]]",
+        "tests/unit/test_backups.py",
+    ),
+    Mutant(
+        "images while nobody knows what is named",
+        "fleetflash/agent/store.py",
+        'glob("images/*.bin") if not damaged else ():',
+        'glob("images/*.bin"):',
+        "tests/unit/test_backups.py",
+    ),
+    Mutant(
+        "a dictionary's text is bounded",
+        "fleetflash/agent/protocols/klipper.py",
+        "stream.decompress(raw, MAX_TEXT)",
+        "stream.decompress(raw)",
+        "tests/protocols/test_klipper_identify.py -k inflate",
+    ),
+    Mutant(
         "what a gateway has stored",
         "fleetflash/plan/image.py",
         "    if not lost:\n",

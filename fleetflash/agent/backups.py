@@ -8,11 +8,12 @@
 """
 
 import hashlib
+import os
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, List
+from typing import Any, Iterable, List, Tuple
 
 from fleetflash.agent import disk
 from fleetflash.agent.retention import expired
@@ -102,14 +103,18 @@ class Backups:
 
     def of(self, board: str) -> List[Backup]:
         """Return a board's backups, newest first; those that can't be read are left out."""
-        found = []
+        return self._entries(board)[0]
+
+    def _entries(self, board: str) -> Tuple[List[Backup], List[Any]]:
+        """Return a board's backups, and what another version of the agent may be able to read."""
+        found, others = [], []
         entries = disk.read_json(self._path(board))
         for entry in entries if isinstance(entries, list) else []:
             try:
                 found.append(from_json(Backup, entry))
             except SchemaError:
-                continue
-        return found
+                others.append(entry)
+        return found, others
 
     def before_unfinished(self, board: BoardTransaction, uid: str) -> Image:
         """Return what a board ran before the write that was interrupted; raises ``StoreError``."""
@@ -138,7 +143,12 @@ class Backups:
                 print(f"backups of {board}: {error}", file=sys.stderr)
 
     def _write(self, board: str, backups: List[Backup]) -> None:
-        self.store.reserve.spend(lambda: disk.write_json(self._path(board), [to_json(backup) for backup in backups]))
+        path = self._path(board)
+        if path.exists() and not isinstance(disk.read_json(path), list):
+            # Nobody knows what it named; while it lies there, no image is forgotten.
+            os.replace(str(path), str(path.with_name(f"{board}.damaged-{int(time.time())}.json")))
+        entries = [*(to_json(backup) for backup in backups), *self._entries(board)[1]]
+        self.store.reserve.spend(lambda: disk.write_json(path, entries))
 
     def _path(self, board: str) -> Path:
         return self.store.root / "backups" / f"{board}.json"

@@ -67,7 +67,11 @@ class Lineages:
         lineage = [dataclasses.replace(past, on_disk=False) for past in self.of(board)]
         after = advanced(lineage, former, Past(wanted, transaction, round(time.time(), 3)), back)
         if after != lineage:
-            self.store.reserve.spend(lambda: disk.write_json(self._path(board), [to_json(past) for past in after]))
+            # What another version of the agent has entered keeps its images.
+            entries = disk.read_json(self._path(board))
+            rest = entries[len(lineage) :] if isinstance(entries, list) else []
+            kept = [*(to_json(past) for past in after), *rest][:KEPT_STEPS]
+            self.store.reserve.spend(lambda: disk.write_json(self._path(board), kept))
 
     def _path(self, board: str) -> Path:
         return self.store.root / "lineage" / f"{board}.json"

@@ -216,7 +216,8 @@ class Store:
     def prune(self) -> None:
         """Forget the oldest transactions that ended, and images that nothing names.
 
-        What names images: boards, backups, lineages, holds and the transactions that are kept.
+        What names images: boards, backups, lineages, holds and the transactions that are kept. While one of those
+        can't be read, no image is forgotten.
         """
         sequences = self._sequences()
         ended = [name for name in sorted(sequences, key=lambda n: sequences[n]) if self.read_outcome(name) is not None]
@@ -225,11 +226,16 @@ class Store:
                 path.unlink()
             self.transaction_directory(name).rmdir()
         named: Set[str] = set()
+        damaged = []
         keepers = [*self.root.glob("transactions/*/transaction.json"), *self.root.glob("boards/*.json")]
         keepers += [*self.root.glob("lineage/*.json"), *self.root.glob("holds/*.json")]
         for path in [*keepers, *self.root.glob("backups/*.json")]:
-            named.update(_image_hashes(disk.read_json(path)))
-        for image in self.root.glob("images/*.bin"):
+            content = disk.read_json(path)
+            named.update(_image_hashes(content))
+            damaged += [] if content is not None else [str(path)]
+        if damaged:
+            print(f"no image is forgotten while {', '.join(damaged)} can't be read", file=sys.stderr)
+        for image in self.root.glob("images/*.bin") if not damaged else ():
             if image.stem not in named:
                 disk.remove(image)
         for unfinished in self.root.glob("images/.*.tmp"):

@@ -5,6 +5,7 @@ Source: Klipper's ``docs/Protocol.md`` (message blocks, variable length quantiti
 
 import json
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,15 @@ from simulated_board import SimulatedBoard
 
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import NoAnswerError, ProtocolError
-from fleetflash.agent.protocols.klipper import block, crc16, decode_int, encode_int, identify, split_blocks
+from fleetflash.agent.protocols.klipper import (
+    block,
+    crc16,
+    decode_int,
+    encode_int,
+    identify,
+    parse_dictionary,
+    split_blocks,
+)
 from fleetflash.lab.image import build_image
 
 DICTIONARY = zlib.compress(
@@ -249,11 +258,31 @@ def test_board_that_only_says_no_is_given_up() -> None:
         zlib.compress(b'{"version": "v1", "config": 7}'),
         DICTIONARY[:-20],
         b"",
+        zlib.compress(b"[" * 100_000),
+        zlib.compress(b" " * (klipper.MAX_TEXT + 1)),
     ],
 )
 def test_what_is_no_dictionary_is_an_error_that_names_the_port(data: bytes) -> None:
     with pytest.raises(ProtocolError, match=r"/dev/ttyTEST: the board sent no Klipper dictionary"):
         identify(FakePort(Firmware(data=data)))
+
+
+@given(st.binary(max_size=120))
+def test_whatever_a_board_sends_is_a_dictionary_or_a_typed_error(data: bytes) -> None:
+    for sent in (data, zlib.compress(data)):
+        with pytest.raises(ProtocolError):
+            identify(FakePort(Firmware(data=sent)))
+
+
+def test_a_few_bytes_that_inflate_to_any_amount_take_little_memory() -> None:
+    bomb = zlib.compress(bytes(64 << 20), 9)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProtocolError, match="cut off, or longer than"):
+            parse_dictionary(bomb, "/dev/ttyTEST")
+        assert tracemalloc.get_traced_memory()[1] < 3 * klipper.MAX_TEXT
+    finally:
+        tracemalloc.stop()
 
 
 def test_dictionary_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,3 +147,33 @@ def test_what_is_not_a_list_of_backups_is_none(backups: Backups) -> None:
     for damaged in ("{}", "[{}]", "[", '[{"image": 1}]'):
         path.write_text(damaged)
         assert backups.of("toolhead") == []
+
+
+def test_what_a_newer_agent_has_recorded_stays_and_so_do_its_bytes(backups: Backups) -> None:
+    newer = backups.add(board(), b"recorded by a newer agent", RUNNING, UID, NOW)
+    path = backups.store.root / "backups/toolhead.json"
+    (entry,) = disk.read_json(path) or []
+    disk.write_json(path, [{**entry, "later": 1}])
+    for number in range(KEEP + 2):
+        backups.add(board(), b"older agent %d" % number, RUNNING, UID, replace(NOW, time=2000.0 + number))
+        backups.retain(["toolhead"], FEW, 1e9)
+        backups.store.prune()
+    assert {**entry, "later": 1} in (disk.read_json(path) or [])
+    assert backups.store.read_image(newer.sha256) == b"recorded by a newer agent"
+
+
+def test_a_list_that_is_damaged_costs_no_image_and_is_kept_aside(
+    backups: Backups, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = backups.add(board(), b"old firmware", RUNNING, UID, NOW)
+    path = backups.store.root / "backups/toolhead.json"
+    path.write_text("[{")
+    backups.store.prune()
+    assert f"no image is forgotten while {path} can't be read" in capsys.readouterr().err
+    backups.add(board(), b"newer firmware", RUNNING, UID, NOW)
+    backups.store.prune()
+    assert backups.store.read_image(lost.sha256) == b"old firmware"
+    (aside,) = path.parent.glob("toolhead.damaged-*.json")
+    aside.unlink()
+    backups.store.prune()
+    assert not backups.store.image(lost.sha256).exists() and len(backups.of("toolhead")) == 1

@@ -20,6 +20,8 @@ IDENTIFY_RESPONSE, IDENTIFY = 0, 1
 CHUNK = 40
 #: A dictionary larger than this is not one (real ones have 3 to 20 KiB, compressed).
 MAX_DICTIONARY = 256 * 1024
+#: And its text, inflated, in bytes (real ones have 10 to 100 KiB).
+MAX_TEXT = 2 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -161,13 +163,23 @@ def identify(port: Port, timeout: float = 0.5, tries: int = 6) -> Dictionary:
 
 
 def parse_dictionary(raw: bytes, name: str) -> Dictionary:
+    """Read what a board has sent, whatever that is; raises ``ProtocolError``."""
     try:
-        fields = json.loads(zlib.decompress(raw))
+        fields = json.loads(_inflated(raw))
         return Dictionary(
             version=str(fields["version"]),
             build_versions=str(fields.get("build_versions", "")),
             constants=dict(fields["config"]),
             raw=raw,
         )
-    except (zlib.error, ValueError, KeyError, TypeError) as error:
+    except (zlib.error, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ProtocolError(f"{name}: the board sent no Klipper dictionary ({len(raw)} bytes): {error}") from error
+
+
+def _inflated(raw: bytes) -> bytes:
+    """Return the text, of which a few bytes could make any amount."""
+    stream = zlib.decompressobj()
+    text = stream.decompress(raw, MAX_TEXT)
+    if not stream.eof:
+        raise ValueError(f"its text is cut off, or longer than {MAX_TEXT} bytes")
+    return text
