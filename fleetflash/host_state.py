@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from fleetflash.secret import PASSWORD_IN_URL
+
 #: What Klipper needs on Debian 12: git for its source and version, a compiler for its helper, and virtualenvs.
 PACKAGES = ("git", "gcc", "libc6-dev", "python3-venv", "sudo")
 
@@ -59,6 +61,13 @@ class Installation(Environment):
         if not self.home:
             object.__setattr__(self, "home", "/root" if self.user == "root" else f"/home/{self.user}")
         return self
+
+    @field_validator("repository")
+    @classmethod
+    def _no_password(cls, repository: str) -> str:
+        if PASSWORD_IN_URL.search(repository):
+            raise ValueError("the URL has a password in it; leave it to git's credential helper or an SSH key")
+        return repository
 
     @field_validator("packages")
     @classmethod
@@ -162,4 +171,5 @@ def _first_problem(error: ValidationError | TypeError) -> str:
         return f"{where} is missing"
     if problem["type"] == "extra_forbidden":
         return f"{where} is no field of it"
-    return f"{where}: {problem['msg'].removeprefix('Value error, ')}, found {problem['input']!r:.80}"
+    found = PASSWORD_IN_URL.sub("://[redacted]@", repr(problem["input"]))
+    return f"{where}: {problem['msg'].removeprefix('Value error, ')}, found {found:.80}"

@@ -6,6 +6,13 @@ import urllib.parse
 from collections.abc import Iterable
 from typing import NoReturn
 
+#: What the name of data, of a configuration symbol or of a field sounds like whose value is a secret; of any case.
+NAME = (
+    r"passw|passphrase|secret|token|psk|credential|(?:private|api|ota).?key"
+    r"|(?<![a-z])(?:pass|pw)(?![a-z])|_pwd(?![a-z])"
+)
+#: A URL with a password, which process lists and logs would show.
+PASSWORD_IN_URL = re.compile(r"://[^/@]*:[^/@]*@")
 #: What is shorter can't be told from ordinary words, so it could not be taken out of a log.
 SHORTEST = 8
 

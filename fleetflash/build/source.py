@@ -13,9 +13,9 @@ from fleetflash.build.git import ABBREVIATION, git
 from fleetflash.build.lock import held
 from fleetflash.build.overlay import Overlay
 from fleetflash.build.workspace import workspace
+from fleetflash.secret import PASSWORD_IN_URL
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
 _ABBREVIATED = re.compile(r"[0-9a-f]{7,40}")
 
 
@@ -55,8 +55,7 @@ class Sources:
         """
         if ref.startswith("-") or not ref.strip() or any(c.isspace() for c in ref):
             raise SourceError(f"{repository}: {ref!r} is no commit, tag or branch; pin one")
-        if _PASSWORD.search(repository):
-            # It would be seen in process lists and logs.
+        if PASSWORD_IN_URL.search(repository):
             raise SourceError(
                 "the repository's URL has a password in it; leave it to git's credential helper or an SSH key"
             )

@@ -13,6 +13,7 @@ from fleetflash.facts.host_code import compared, wanted_code
 from fleetflash.facts.snapshot import snapshot
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
+from fleetflash.incident.redaction import of_run
 from fleetflash.link.errors import LinkError, UnreachableError
 from fleetflash.link.tool import why_no_esptool
 from fleetflash.plan import (
@@ -68,7 +69,9 @@ def _plan_backup(host: Any) -> HostPlan:
     desired = dataclasses.replace(read_host(host.name, host.data.dict()), code=None)
     catalogue = _catalogue()
     observed = snapshot(transport(host), desired)
-    return plan_backup(desired, observed, catalogue, _identity(), str(host.data.get("backup_reason") or ""))
+    # It goes into records here and on the host.
+    reason = of_run(host.state).text(str(host.data.get("backup_reason") or ""))
+    return plan_backup(desired, observed, catalogue, _identity(), reason)
 
 
 def _catalogue(judged: Sequence[Board] = ()) -> Catalogue:

@@ -19,6 +19,7 @@ from pydantic import (
 
 from fleetflash.firmware.errors import ArtifactError
 from fleetflash.firmware.klipper_dictionary import KlipperDictionary
+from fleetflash.secret import NAME
 
 DESCRIPTION = "artifact.json"
 SCHEMA_VERSION = 1
@@ -36,7 +37,7 @@ def _word(value: str) -> str:
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Word = Annotated[str, AfterValidator(_word)]
 
-_SECRET = re.compile(r"passw|passphrase|secret|token|psk|credential|private.?key|api.?key", re.IGNORECASE)
+_SECRET = re.compile(NAME, re.IGNORECASE)
 
 
 class _Strict(BaseModel):

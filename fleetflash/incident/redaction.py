@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
 from fleetflash.incident.secrets import NAMED, secret_values
+from fleetflash.secret import NAME
 
 if TYPE_CHECKING:
     from fleetflash.plan import HostPlan
@@ -20,7 +21,7 @@ MARK = "[redacted]"
 #: A shorter secret is replaced only where it stands alone: everywhere else it would be a part of ordinary words.
 _SHORT = 4
 
-_NAME = r"[\w.-]*(?:passw|passphrase|secret|token|psk|credential|private.?key|api.?key)[\w.-]*"
+_NAME = rf"[\w.-]*(?:{NAME})[\w.-]*"
 #: A text that was cut off has no closing quote.
 _VALUE = r"""(?:"(?:[^"\\\n]|\\.)+"?|'(?:[^'\\\n]|\\.)+'?|[^\s"'&,;}][^\n&,;}]*)"""
 #: What looks like a secret, and what it becomes.

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-#: Names of data, of configuration symbols and of fields whose value is a secret.
-NAMED = re.compile(r"passw|passphrase|passwd|secret|token|psk|credential|private.?key|api.?key", re.IGNORECASE)
+from fleetflash.secret import NAME
+
+NAMED = re.compile(NAME, re.IGNORECASE)
 #: Data keys by which an inventory says so: every value below the first; every value of a key that the second lists.
 SECRETS, SECRET_KEYS = "secrets", "secret_keys"
 #: A URL's password: what is between the colon and the @ before the host (RFC 3986, section 3.2.1).

@@ -94,3 +94,9 @@ def test_each_board_that_klipper_knows_gets_its_section(tmp_path: Path) -> None:
     assert "[mcu slow]\nserial: /dev/serial/by-path/usb-0:1.2-port0\nbaud: 115200\n" in text
     assert "[mcu head]\ncanbus_uuid: 0123456789ab\ncanbus_interface: can1\n" in text
     assert "ttyUSB7" not in text
+
+
+def test_a_password_in_the_repositorys_url_is_refused_and_not_told() -> None:
+    with pytest.raises(HostStateError, match=r"klipper\.repository: the URL has a password in it") as caught:
+        installation(repository="https://git:c4nary-url@git.example.org/klipper.git", fetch="host")
+    assert "c4nary" not in str(caught.value)

@@ -77,6 +77,9 @@ def test_a_secret_stands_in_no_layer_until_it_is_written_for_its_owner_alone(
     [
         ({"kconfig": {"TINYBMS_MQTT_PASSWORD": "c4nary-open"}}, "CONFIG_TINYBMS_MQTT_PASSWORD is a secret by its name"),
         ({"kconfig": {"OTA_API_KEY": "c4nary-open"}}, "CONFIG_OTA_API_KEY is a secret by its name"),
+        ({"kconfig": {"OTA_KEY": "c4nary-open"}}, "CONFIG_OTA_KEY is a secret by its name"),
+        ({"kconfig": {"MQTT_PASS": "c4nary-open"}}, "CONFIG_MQTT_PASS is a secret by its name"),
+        ({"kconfig": {"WIFI_PWD": "c4nary-open"}}, "CONFIG_WIFI_PWD is a secret by its name"),
         ({"kconfig": {"CONFIG_BT_ENABLED": True}}, "CONFIG_BT_ENABLED: write it without CONFIG_"),
         ({"kconfig": {"BT ENABLED": True}}, "is no name of a symbol"),
         ({"kconfig": {"X": "two\nlines"}}, "expected True, False, a number or printable text"),

@@ -15,14 +15,14 @@ from fleetflash.build.errors import ConfigurationError
 from fleetflash.build.idf.gateway_type import GatewayType
 from fleetflash.build.idf.settings import Settings
 from fleetflash.build.templates import environment, told
-from fleetflash.secret import Secret, placeholder
+from fleetflash.secret import NAME, Secret, placeholder
 from fleetflash.secret_source import SecretSource
 
 #: The project's own, which it may have; ESP-IDF reads it first.
 OWN = "sdkconfig.defaults"
 BASE = "sdkconfig.defaults.fleetflash"
 SITE = "sdkconfig.defaults.{}"
-_SECRET_NAME = re.compile(r"PASSW|PASSPHRASE|SECRET|TOKEN|PSK|CREDENTIAL|PRIVATE_?KEY|API_?KEY", re.IGNORECASE)
+_SECRET_NAME = re.compile(NAME, re.IGNORECASE)
 
 
 @dataclass(frozen=True)
