@@ -321,7 +321,10 @@ def _read_retention(data: Mapping[str, Any], boards: list[Board]) -> Retention:
         raise BoardDataError(f"backup_keep: expected a number of backups, 1 at least, found {keep!r}")
     if not isinstance(days, (int, float)) or isinstance(days, bool) or not 0 < days < float("inf"):
         raise BoardDataError(f"backup_days: expected a number of days, more than 0, found {days!r}")
-    pins = {board.firmware_version for board in boards if isinstance(board.firmware_version, str)}
+    back = data.get("rollback_version")
+    named = [board.firmware_version for board in boards]
+    named += back.values() if isinstance(back, Mapping) else [back]
+    pins = {pin for pin in named if isinstance(pin, str)}
     return Retention(keep, float(days), sorted(pins))
 
 

@@ -120,6 +120,8 @@ def test_retention_has_the_pins_of_the_hosts_boards() -> None:
     assert host(boards).retention == Retention(5, 365.0, ["sha256:12345678", "v1"])
     assert host(boards, backup_keep=2, backup_days=30).retention == Retention(2, 30.0, ["sha256:12345678", "v1"])
     assert host({"a": {"port": PORT, "firmware_version": 0.12}}).retention.pins == []
+    back = {"rollback_version": {"klipper-bmcu-c": "v0.9.0"}}
+    assert host({"a": {"port": PORT, "firmware_version": "v1"}}, **back).retention.pins == ["v0.9.0", "v1"]
 
 
 @pytest.mark.parametrize(
