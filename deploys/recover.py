@@ -3,8 +3,8 @@
     pyinfra inventory/lab.py deploys/recover.py
 
 A transaction that died is finished or its boards are restored, Klipper that it has stopped is started, guards and half
-uploaded files are cleared away, and so is what builds that died have left, here and on the group builders. What was
-found is said. A host on which nothing is unfinished is left alone.
+uploaded files are cleared away, and so is what builds and changes of hosts have left that died: toolchains, virtualenvs
+and source trees that were not made to their end. What was found is said. A host on which nothing is left is left alone.
 """
 
 from pyinfra import config, host

@@ -892,7 +892,7 @@ MUTANTS = [
     Mutant(
         "a checkout is made beside its place",
         "fleetflash/agent/source_tree.py",
-        "    shutil.rmtree(str(draft), ignore_errors=True)\n",
+        "    shutil.rmtree(str(new), ignore_errors=True)\n",
         "",
         "tests/unit/test_source_tree.py -k interrupted",
     ),
@@ -1700,6 +1700,34 @@ MUTANTS = [
         "                    if remove:\n                        shutil.rmtree(str(path)",
         "                    if True:\n                        shutil.rmtree(str(path)",
         "tests/unit/test_build_leftovers.py -k living",
+    ),
+    Mutant(
+        "recovery leaves alone what a change has started that goes on",
+        "fleetflash/agent/provision_leftovers.py",
+        "        if not _is_used(path):\n",
+        "        if True:\n",
+        "tests/unit/test_provision_leftovers.py",
+    ),
+    Mutant(
+        "recovery leaves alone what somebody has open",
+        "fleetflash/agent/provision_leftovers.py",
+        'links += (process / "fd").iterdir()',
+        "pass",
+        "tests/unit/test_provision_leftovers.py -k uploads",
+    ),
+    Mutant(
+        "recovery waits for nobody who changes the host, and disturbs nobody",
+        "fleetflash/agent/provision.py",
+        "            yield False\n            return\n",
+        "            yield True\n            return\n",
+        "tests/unit/test_provision_leftovers.py -k uploads",
+    ),
+    Mutant(
+        "the virtualenv in use is no leftover",
+        "fleetflash/agent/virtualenv.py",
+        "if str(old) != used and not (old / MARKER).is_file()]",
+        "]",
+        "tests/unit/test_provision_leftovers.py -k virtualenv",
     ),
 ]
 

@@ -8,12 +8,14 @@ Messages, controller → agent, one a session; what belongs to a user is done as
      "services": [...]}                    followed by ``size`` bytes in DATA frames: a bundle; with 0 the host fetches
     {"type": "environment", "user": ..., "path": ..., "requirements": ..., "size": bytes, "services": [...]}
                                            followed by ``size`` bytes: a tar of wheels; with 0 pip asks its index
+    {"type": "sweep", "user": ..., "trees": [paths], "environments": [paths], "remove": bool}
 
 Paths are absolute, or below the user's home. ``services`` run from what is changed. And agent → controller::
 
     {"type": "found", "home": ..., "trees": {path: {...}}, "environments": {path: flaw}, "restart": [services],
      "held": [true or false for each expectation]}
     {"type": "done", "detail": what was kept of what lay there}        {"type": "refused", "message": ...}
+    {"type": "swept", "found": [a line for each thing that a change which died has left]}; none while a change is made
 """
 
 import fcntl
@@ -25,7 +27,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Optional
 
-from fleetflash.agent import as_user, expected, pending_restart, source_tree, virtualenv, wire
+from fleetflash.agent import as_user, expected, pending_restart, provision_leftovers, source_tree, virtualenv, wire
 from fleetflash.agent.git import GitError
 
 #: Where an upload lies until it has been used.
@@ -44,6 +46,8 @@ def main(stdin: BinaryIO, stdout: BinaryIO) -> int:
             raise wire.WireError("expected a message, the controller sent none")
         message = wire.decode_json(frame[1])
         user = str(message.get("user") or "root")
+        if message["type"] == "sweep":
+            return _sweep(message, user, stdout)
         home = as_user.home(user)
         with _upload(stdin, int(message.get("size", 0))) as upload, _turn(message["type"] == "look"):
             # As root: not all of it may be read by the user.
@@ -65,6 +69,29 @@ def _answer(message: Message, home: Path, upload: Optional[Path], stdout: Binary
     except (source_tree.TreeError, GitError, virtualenv.EnvironmentBuildError, OSError, tarfile.TarError) as error:
         _send(stdout, {"type": "refused", "message": str(error)})
         return UNTOUCHED if isinstance(error, source_tree.TreeError) else 1
+
+
+def _sweep(message: Message, user: str, stdout: BinaryIO) -> int:
+    with _turn_if_free() as free:
+        if not free:
+            _send(stdout, {"type": "swept", "found": []})
+            return 0
+        # Uploads are root's, and what belongs to a user is touched as that user.
+        uploads = provision_leftovers.sweep([], [], [Path(SPOOL)], message["remove"])
+        try:
+            home = as_user.home(user)
+        except as_user.NoUserError:
+            _send(stdout, {"type": "swept", "found": uploads})
+            return 0
+
+        def work() -> int:
+            trees = [home / path for path in message["trees"]]
+            environments = [home / path for path in message["environments"]]
+            found = provision_leftovers.sweep(trees, environments, [], message["remove"])
+            _send(stdout, {"type": "swept", "found": [*uploads, *found]})
+            return 0
+
+        return as_user.run_as(user, work)
 
 
 def _look(message: Message, home: Path, upload: Optional[Path]) -> Message:
@@ -93,7 +120,7 @@ def _environment(message: Message, home: Path, upload: Optional[Path]) -> Messag
         return {"type": "done", "detail": ""}
     if upload is None:
         return {"type": "done", "detail": virtualenv.build(path, requirements, None)}
-    with tempfile.TemporaryDirectory(dir=SPOOL, prefix="fleetflash-wheels-") as wheels:
+    with tempfile.TemporaryDirectory(dir=SPOOL, prefix=provision_leftovers.WHEELS) as wheels:
         with tarfile.open(str(upload)) as archive:
             for member in archive:
                 if not member.isfile() or "/" in member.name:
@@ -115,7 +142,7 @@ def _upload(stdin: BinaryIO, size: int) -> Iterator[Optional[Path]]:
     if not size:
         yield None
         return
-    with tempfile.NamedTemporaryFile(dir=SPOOL, prefix="fleetflash-upload-") as file:
+    with tempfile.NamedTemporaryFile(dir=SPOOL, prefix=provision_leftovers.UPLOAD) as file:
         arrived = 0
         while arrived < size:
             frame = wire.read_frame(stdin)
@@ -135,6 +162,19 @@ def _turn(shared: bool) -> Iterator[None]:
     with open(str(pending_restart.RUN / "lock"), "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _turn_if_free() -> Iterator[bool]:
+    """Yield whether no change is made now; then none begins."""
+    pending_restart.RUN.mkdir(parents=True, exist_ok=True)
+    with open(str(pending_restart.RUN / "lock"), "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def _send(stdout: BinaryIO, message: Message) -> None:

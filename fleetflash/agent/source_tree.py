@@ -111,15 +111,20 @@ def _refuse(path: Path, tree: Tree, discard: bool) -> None:
         raise TreeError(f"{path} is at {tree.commit[:10]}, which is nobody's but this host's; {how}")
 
 
+def draft(path: Path) -> Path:
+    """Return where a new tree is made before it gets its place."""
+    return path.with_name(f".{path.name}-new")
+
+
 def _make(path: Path, ref: str, repository: str, bundle: Optional[Path]) -> None:
-    draft = path.with_name(f".{path.name}-new")
-    shutil.rmtree(str(draft), ignore_errors=True)
-    draft.mkdir(parents=True)
-    git(draft, "init", "--quiet", "--template=")
-    _fetch(draft, repository, bundle)
-    git(draft, "checkout", "--quiet", "--detach", _wanted(draft, ref, repository))
+    new = draft(path)
+    shutil.rmtree(str(new), ignore_errors=True)
+    new.mkdir(parents=True)
+    git(new, "init", "--quiet", "--template=")
+    _fetch(new, repository, bundle)
+    git(new, "checkout", "--quiet", "--detach", _wanted(new, ref, repository))
     os.sync()
-    draft.rename(path)
+    new.rename(path)
 
 
 def _fetch(path: Path, repository: str, bundle: Optional[Path]) -> None:

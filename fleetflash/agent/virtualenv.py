@@ -46,7 +46,7 @@ def build(path: Path, requirements: str, wheels: Optional[Path]) -> str:
 
     Raises ``EnvironmentBuildError``.
     """
-    versions = path.with_name(f".{path.name}-versions")
+    versions = _versions(path)
     versions.mkdir(parents=True, exist_ok=True)
     used = os.path.realpath(str(path))
     for old in versions.iterdir():
@@ -68,13 +68,30 @@ def build(path: Path, requirements: str, wheels: Optional[Path]) -> str:
     return _publish(path, new)
 
 
+def unfinished(path: Path) -> List[Path]:
+    """Return what a build that died has left: versions that are not in use and were never complete, and the link."""
+    versions, used = _versions(path), os.path.realpath(str(path))
+    found = sorted(versions.iterdir()) if versions.is_dir() else []
+    halves = [old for old in found if str(old) != used and not (old / MARKER).is_file()]
+    return [*halves, *([_link(path)] if _link(path).is_symlink() else [])]
+
+
+def _versions(path: Path) -> Path:
+    return path.with_name(f".{path.name}-versions")
+
+
+def _link(path: Path) -> Path:
+    """Return where a link is made before it takes the place of the one in use."""
+    return path.with_name(f".{path.name}-link")
+
+
 def _publish(path: Path, new: Path) -> str:
     kept = ""
     if os.path.lexists(str(path)) and not path.is_symlink():
         aside = path.with_name(f"{path.name}-before-fleetflash-{time.time_ns():x}")
         path.rename(aside)
         kept = f"the one that was there is {aside}"
-    draft = path.with_name(f".{path.name}-link")
+    draft = _link(path)
     draft.unlink(missing_ok=True)
     draft.symlink_to(os.path.relpath(str(new), str(path.parent)))
     os.replace(str(draft), str(path))

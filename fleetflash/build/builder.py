@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from fleetflash.build import output
 from fleetflash.build.board_type import BoardType
@@ -21,6 +20,7 @@ from fleetflash.build.prepared import Preparations, Prepared
 from fleetflash.build.source import Sources
 from fleetflash.build.toolchain import Toolchain
 from fleetflash.build.toolchain_cache import ToolchainCache
+from fleetflash.build.workspace import workspace
 from fleetflash.firmware.artifact import Artifact
 from fleetflash.firmware.registration import describe_image
 from fleetflash.firmware.store import Store
@@ -112,8 +112,8 @@ class Builder:
         """
         with self._named(board_type):
             prepared = self._prepare(board_type)
-            with TemporaryDirectory(prefix="fleetflash-rebuild-") as directory:
-                aside = Builds(Path(directory), Build)
+            with workspace(self.sources.work) as directory:
+                aside = Builds(directory, Build)
                 with held(self.builds.lock(prepared.key.id)):
                     build = self._make(prepared, aside)
                 return self._describe(prepared, build, aside)[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fleetflash.agent.schema import SnapshotRequest
+from fleetflash.agent.tools.environment import TOOLS
 from fleetflash.build.errors import BuildError
 from fleetflash.build.location import cache_directory
 from fleetflash.build.source import Revision
@@ -17,6 +18,7 @@ from fleetflash.host_state import (
     HostStateError,
     Installation,
     Instance,
+    read_flash_tools,
     read_installation,
     read_instance,
 )
@@ -73,6 +75,20 @@ def desired(host: Any) -> Desired:
         texts[MOONRAKER] = requirements.read(Path(installation.moonraker.requirements))
     ref = revision.commit if revision else installation.ref
     return Desired(installation, instance, revision, ref, texts, _services(host, installation))
+
+
+def leftovers(host: Any, *, remove: bool) -> list[str]:
+    """Return one line for each thing that changes of this host which died have left; have it removed if asked.
+
+    A host whose data names neither Klipper nor tools is not asked. Raises one of ``Errors``.
+    """
+    data = host.data.dict()
+    installation, found = read_installation(data), list[str]()
+    if installation is not None and bringer(host) == host.name:
+        found += provisioning(host).sweep(installation.user, [TREE], [ENVIRONMENT, MOONRAKER], remove=remove)
+    if read_flash_tools(data) is not None:
+        found += provisioning(host).sweep("", [], [str(TOOLS)], remove=remove)
+    return found
 
 
 def needs_sudo(host: Any) -> bool:

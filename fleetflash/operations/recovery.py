@@ -1,13 +1,13 @@
 """What shall be: nothing on a host is left unfinished."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 from pyinfra import host, logger
 from pyinfra.api import FunctionCommand, operation
 
-from fleetflash.build.errors import BuildError
-from fleetflash.facts import build_hosts
+from fleetflash.facts import build_hosts, installation
 from fleetflash.facts.decision import transport
 from fleetflash.facts.recovery import leftovers
 from fleetflash.link.errors import LinkError
@@ -72,25 +72,46 @@ def swept(here: bool = False) -> Generator[FunctionCommand, None, None]:
 
         recovery.swept(name="Nothing is left of builds that died")
     """
+    yield from _swept(partial(build_hosts.leftovers, here=here))
+
+
+@operation()
+def provisioning_swept() -> Generator[FunctionCommand, None, None]:
+    """
+    Remove what changes of the host itself have left that died: half-made virtualenvs and source trees, uploads.
+
+    What a change that is made now uses stays. Needs sudo where the data names ``klipper`` or ``flash_tools``, and asks
+    nothing elsewhere.
+
+    **Example:**
+
+    .. code:: python
+
+        recovery.provisioning_swept(name="Nothing is left of changes that died")
+    """
+    yield from _swept(installation.leftovers)
+
+
+def _swept(leftovers: Callable[..., list[str]]) -> Generator[FunctionCommand, None, None]:
     try:
-        found = build_hosts.leftovers(host, here=here, remove=False)
-    except BuildError as error:
+        found = leftovers(host, remove=False)
+    except installation.Errors as error:
         yield FunctionCommand(refuse, (str(error),), {})
         return
     if not found:
-        host.noop("nothing is left of builds")
+        host.noop("nothing is left")
         return
     if not host.state.is_executing:
         for left in found:
             say(host, left)
-    yield FunctionCommand(sweep, (here,), {})
+    yield FunctionCommand(sweep, (leftovers,), {})
 
 
-def sweep(state: Any, host: Any, here: bool) -> bool:
-    """Remove it, and say what was removed."""
+def sweep(state: Any, host: Any, leftovers: Callable[..., list[str]]) -> bool:
+    """Remove what is left, and say what that was."""
     try:
-        removed = build_hosts.leftovers(host, here=here, remove=True)
-    except BuildError as error:
+        removed = leftovers(host, remove=True)
+    except installation.Errors as error:
         return refuse(state, host, str(error))
     for left in removed:
         say(host, f"{left}: removed")

@@ -77,12 +77,17 @@ class Provisioning:
         """Build a virtualenv; return what was kept of what lay there."""
         return str(self._ask({"type": "environment", **request}, wheels, WORK_SECONDS)["detail"])
 
+    def sweep(self, user: str, trees: list[str], environments: list[str], *, remove: bool) -> list[str]:
+        """Return one line for each thing that changes which died have left, and have it removed if asked."""
+        request = {"user": user, "trees": trees, "environments": environments, "remove": remove}
+        return [str(line) for line in self._ask({"type": "sweep", **request}, b"", WORK_SECONDS)["found"]]
+
     def _ask(self, message: dict[str, Any], data: bytes, seconds: float) -> dict[str, Any]:
         with AgentSession(self.transport, self.host, ["provision"], sudo=self.sudo) as session:
             session.send({**message, "size": len(data)})
             session.send_data(data)
             answer = session.receive(seconds)
-        if isinstance(answer, bytes) or answer["type"] not in ("found", "done"):
+        if isinstance(answer, bytes) or answer["type"] not in ("found", "done", "swept"):
             said = answer["message"] if isinstance(answer, dict) and answer["type"] == "refused" else f"{answer!r:.80}"
             raise HostRefusedError(f"{self.host}: {said}")
         return answer

@@ -39,6 +39,7 @@ def rolled_back() -> None:
 def recovered() -> None:
     """Bring what was interrupted on this host to rest."""
     recovery.settled(name="Nothing is left unfinished")
+    recovery.provisioning_swept(name="Nothing is left of changes that died")
 
 
 @deploy("Backup")

@@ -130,6 +130,21 @@ def test_a_broken_virtualenv_is_rebuilt_and_a_printer_cfg_of_somebody_is_left_to
     host.wait_klippy("ready", 60.0)
 
 
+def test_recovery_removes_what_changes_have_left_that_died_and_nothing_else(converged: Site) -> None:
+    host, halves = converged.single, "~/.klipper-new ~/.klippy-env-versions/half /var/tmp/fleetflash-upload-half"
+    used = "readlink -f ~/klippy-env ~/moonraker-env"
+    before = host.run(used, check=True).stdout
+    host.run(f"mkdir ~/.klipper-new ~/.klippy-env-versions/half; touch {halves.split()[-1]}", check=True)
+    inventory = converged.write_inventory(SINGLE)
+    recovered = converged.pyinfra(inventory, deploy="deploys/recover.py")
+    assert recovered.code == 0, recovered.output
+    for kind, half in (("source tree", ".klipper-new"), ("virtualenv", "/half"), ("upload", "-half")):
+        assert recovered.line(SINGLE, f"{kind} /", f"{half}: was not made to its end: removed")
+    assert host.run(f"ls -d {halves}").stdout == "" and host.run(f"{used}; ls -d ~/klipper").stdout.startswith(before)
+    again = converged.pyinfra(inventory, deploy="deploys/recover.py")
+    assert again.code == 0 and changes(again) == "-", again.output
+
+
 def test_a_host_with_an_esp_board_gets_esptool_in_a_virtualenv_of_root(converged: Site) -> None:
     entry = {key: value for key, value in converged.inventory[DOUBLE].items() if key.startswith("ssh_")}
     board = {"chip": "esp32", "programmer": "esptool", "port": "/dev/serial/by-path/none", "firmware_version": "v1"}
