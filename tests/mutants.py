@@ -1,6 +1,6 @@
 """Proof that each guard is load-bearing: break it on purpose, and a named test must notice.
 
-``make mutants`` copies the tree, applies one mutation at a time and runs the named tests against the copy.
+``make mutants`` copies the tree, applies one mutation at a time to a copy and runs the named tests against it.
 """
 
 import os
@@ -8,10 +8,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Queue
 
 ROOT = Path(__file__).parents[1]
+#: So many at a time, each in a copy of its own.
+JOBS = os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -1754,20 +1759,32 @@ def passes(tests: str, tree: Path) -> bool:
 
 
 def main() -> int:
-    with tempfile.TemporaryDirectory() as directory:
-        tree = Path(directory) / "tree"
+    with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(JOBS) as pool:
+        trees: Queue[Path] = Queue()
         ignored = shutil.ignore_patterns(".git", ".venv", "artifacts", "__pycache__", ".*_cache")
-        shutil.copytree(ROOT, tree, ignore=ignored)
-        for tests in sorted({mutant.tests for mutant in MUTANTS}):
-            if not passes(tests, tree):
-                raise SystemExit(f"{tests} fails without any mutation: nothing can be learned from it")
-        survived = []
-        for mutant in MUTANTS:
-            alive = survives(mutant, tree)
+        for number in range(JOBS):
+            trees.put(Path(shutil.copytree(ROOT, Path(directory) / f"tree-{number}", ignore=ignored)))
+
+        def in_a_tree(act: Callable[[Path], bool]) -> bool:
+            tree = trees.get()
+            try:
+                return act(tree)
+            finally:
+                trees.put(tree)
+
+        def is_alive(mutant: Mutant) -> bool:
+            alive = in_a_tree(lambda tree: survives(mutant, tree))
             print(f"{'SURVIVED' if alive else 'killed  '}  {mutant.guard}", flush=True)
-            if alive:
-                survived.append(mutant.guard)
-    print(f"{len(MUTANTS)} mutants, survived = {len(survived)}")
+            return alive
+
+        named = sorted({mutant.tests for mutant in MUTANTS})
+        for tests, fine in zip(
+            named, pool.map(lambda tests: in_a_tree(lambda tree: passes(tests, tree)), named), strict=True
+        ):
+            if not fine:
+                raise SystemExit(f"{tests} fails without any mutation: nothing can be learned from it")
+        survived = list(pool.map(is_alive, MUTANTS)).count(True)
+    print(f"{len(MUTANTS)} mutants, survived = {survived}")
     return 1 if survived else 0
 
 
