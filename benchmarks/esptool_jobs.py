@@ -10,7 +10,8 @@ import zlib
 from dataclasses import dataclass
 
 from fleetflash.lab.host import Host
-from tests.lab.test_esp_board import ESPTOOL, install_esptool
+from tests.lab.test_esp_board import ESPTOOL
+from tests.lab.tools import install_esptool
 
 OFFSET = 0x10000
 
@@ -34,7 +35,7 @@ def line_seconds(content: bytes, baud: int) -> float:
 
 
 def install(host: Host) -> None:
-    install_esptool(host)
+    install_esptool(host, "/opt/esptool")
     host.run("python3 -m compileall -q /opt/esptool", user="root", check=True)
 
 
