@@ -1,7 +1,8 @@
-"""The simulated lab, as ``fleetflash lab up`` boots it: six printers, eight BMCU-C boards.
+"""The simulated lab, as ``fleetflash lab up`` boots it: six printers with eight BMCU-C boards, and two gateways.
 
 Edit this into your own: a printer is a name, how SSH gets there, and its boards. What all printers share
-(firmware, version, chip) is in group_data/klipper_hosts.py. Plain data only: nothing here connects or computes.
+(firmware, version, chip) is in group_data/klipper_hosts.py, what gateways share in group_data/gateways.py. Plain data
+only: nothing here connects or computes.
 """
 
 LAB = "/var/lib/fleetflash-lab/lab"
@@ -46,4 +47,31 @@ klipper_hosts = [
         },
     ),
     ("printer-6", {**_ssh("10.77.0.16"), "boards": {"bmcu": {"port": PORT.format(1)}}}),
+]
+
+# Their boots are judged: with a card, and without one.
+CONTRACT = "contracts/io-expander-sd.yaml"
+
+gateways = [
+    (
+        "desk-1",
+        {
+            **_ssh("10.77.0.17"),
+            "boards": {"gateway": {"port": PORT.format(1), "contract": CONTRACT, "equipment": {"sd": "yes"}}},
+        },
+    ),
+    (
+        "desk-2",
+        {
+            **_ssh("10.77.0.18"),
+            "boards": {
+                "gateway": {
+                    "port": PORT.format(1),
+                    "chip": "esp32s3",
+                    "contract": CONTRACT,
+                    "equipment": {"sd": "no"},
+                }
+            },
+        },
+    ),
 ]

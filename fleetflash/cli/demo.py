@@ -11,14 +11,14 @@ from pathlib import Path
 HANDS = re.compile(r"\[(?P<host>[\w.-]+)\]\s+(?P<board>[\w.-]+): NOW: ")
 
 IMAGES = Path("/var/lib/fleetflash-lab/lab/images")
-FACTORY, WANTED = "v0.11.0", "v0.12.0"
+FACTORY, WANTED, GATEWAY_WANTED = "v0.11.0", "v0.12.0", "v1.0.0"
+GATEWAYS = ("esp32", "esp32s3")
 
 NEXT = """
 Where to go next:
-  pyinfra inventory/lab.py deploys/flash.py -y        again: it changes nothing
   pyinfra inventory/lab.py deploys/status.py -y       what every board runs
-  pyinfra inventory/lab.py deploys/flash.py -y --data attended=true --data firmware_version='"v0.11.0"'
-                                                      back to the factory firmware; printer-3 asks for its button:
+  pyinfra inventory/lab.py deploys/rollback.py -y --limit klipper_hosts --data attended=true --data to=factory
+                                                      back to the factory's; printer-3 asks for its button:
   fleetflash lab press printer-3 bmcu                 the lab's operator presses it (from another terminal)
   fleetflash lab ssh printer-1                        look around on a printer
   fleetflash lab down                                 leave nothing behind
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         _lab("down")
         _step(
-            "Six Debian hosts with systemd, sshd, Klipper and Moonraker; eight BMCU-C boards",
+            "Six Debian hosts with systemd, sshd, Klipper, Moonraker, eight BMCU-C boards; two with a gateway",
             lab=["up", "--wait-klippy"],
         )
         Path("artifacts").mkdir(exist_ok=True)
@@ -52,8 +52,13 @@ def run(arguments: argparse.Namespace) -> int:
             [*add, "--label", "factory", str(IMAGES / f"{FACTORY}.bin")],
         )
         _step("The firmware that group_data/klipper_hosts.py pins", [*add, str(IMAGES / f"{WANTED}.bin")])
+        gateway = ["artifact", "add", "--name", "tinybms-gateway"]
+        for chip in GATEWAYS:
+            build = IMAGES / f"{chip}-{GATEWAY_WANTED}" / "flasher_args.json"
+            _step(f"The gateways' firmware, as ESP-IDF builds it, for {chip}", [*gateway, "--chip", chip, str(build)])
         _step("The plan", ["plan", "inventory/lab.py", "--data", "attended=true"], expected=2)
-        _flash()
+        _flash("The main job. printer-3 will ask for its button; the lab's operator presses it")
+        _flash("Once more: nothing changes, nothing is restarted, and no gateway is reset")
     except DemoError as error:
         print(f"\nfleetflash demo: {error}", file=sys.stderr)
         return 1
@@ -78,10 +83,10 @@ def _lab(*arguments: str) -> None:
     _check(subprocess.run([*sudo, *_fleetflash(), "lab", *arguments]).returncode, f"lab {arguments[0]}", 0)
 
 
-def _flash() -> None:
+def _flash(title: str) -> None:
     """Run the stock pyinfra command; when it asks for hands, be the lab's operator."""
     command = ["pyinfra", "inventory/lab.py", "deploys/flash.py", "-y", "--data", "attended=true"]
-    print("\n# The main job. printer-3 will ask for its button; the lab's operator presses it")
+    print(f"\n# {title}")
     print(f"$ {' '.join(command)}", flush=True)
     pyinfra = subprocess.Popen(
         [sys.executable, "-m", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

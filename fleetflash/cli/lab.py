@@ -9,7 +9,7 @@ from pathlib import Path
 import jinja2
 
 from fleetflash.lab import requirements
-from fleetflash.lab.bench import default_hosts
+from fleetflash.lab.bench import default_hosts, gateway_hosts
 from fleetflash.lab.board import Board
 from fleetflash.lab.errors import LabError
 from fleetflash.lab.host import Host
@@ -35,7 +35,8 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         return sub
 
     up = command("up", _up, "boot the lab's hosts")
-    up.add_argument("--hosts", type=int, default=6, metavar="N", help="how many (default: %(default)s)")
+    up.add_argument("--hosts", type=int, default=6, metavar="N", help="how many printers (default: %(default)s)")
+    up.add_argument("--gateways", type=int, default=2, metavar="N", help="how many, 2 at most (default: %(default)s)")
     up.add_argument("--subnet", default="10.77.0", help="first three numbers of a /24 (default: %(default)s)")
     up.add_argument(
         "--delay",
@@ -98,6 +99,7 @@ def _say(line: str) -> None:
 
 def _up(arguments: argparse.Namespace) -> int:
     hosts = default_hosts(arguments.hosts, dict(_delay(text) for text in arguments.delay))
+    hosts += gateway_hosts(arguments.gateways)
     lab = Lab.up(
         arguments.name,
         hosts,
@@ -133,7 +135,8 @@ def _status(arguments: argparse.Namespace) -> int:
             print(f"other labs: {', '.join(others)}")
         return 1
     for host in lab.hosts:
-        klippy = host.moonraker.klippy_state(timeout=1.0) if host.phase != "off" else "-"
+        asked = host.phase != "off" and not host.spec.bare
+        klippy = host.moonraker.klippy_state(timeout=1.0) if asked else "-"
         delay = f"  +{host.spec.delay_ms:g} ms" if host.spec.delay_ms else ""
         print(f"{host.name}  {host.address}  {host.phase}  klippy {klippy}{delay}")
         for board in host.boards:
@@ -148,8 +151,12 @@ def _inventory(arguments: argparse.Namespace) -> int:
         {
             "name": host.name,
             "address": host.address,
+            "bare": host.spec.bare,
             "boards": [
-                {"name": spec.name, "mcu": spec.mcu, "entry": spec.entry, "path": board_path(host.spec.boards, spec)}
+                {
+                    **{"name": spec.name, "mcu": spec.mcu, "entry": spec.entry, "kind": spec.kind},
+                    "path": board_path(host.spec.boards, spec),
+                }
                 for spec in host.spec.boards
             ],
         }

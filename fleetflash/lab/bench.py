@@ -1,4 +1,4 @@
-"""The default bench: the printers of the demonstration, and plain ones after them."""
+"""The default bench: the printers of the demonstration, plain ones after them, and gateways at hosts of their own."""
 
 from fleetflash.lab.errors import LabError
 from fleetflash.lab.spec import BoardSpec, HostSpec, board_uid
@@ -13,6 +13,8 @@ _PRINTERS: tuple[tuple[tuple[str, str, str], ...], ...] = (
     (("bmcu", "mcu", "auto"),),
 )
 _FURTHER = (("bmcu", "mcu", "auto"),)
+# Hosts without Klipper, each with one gateway: its kind, its MAC address, and whether it has a card.
+_GATEWAYS = (("esp32", "240ac4000001", "yes"), ("esp32s3", "240ac4000002", "no"))
 # Addresses .11 to .254.
 MOST_HOSTS = 244
 
@@ -35,4 +37,18 @@ def default_hosts(count: int, delays: dict[str, float] | None = None) -> tuple[H
             delay_ms=delays.get(name, 0.0),
         )
         for number, name in enumerate(names)
+    )
+
+
+def gateway_hosts(count: int = len(_GATEWAYS)) -> tuple[HostSpec, ...]:
+    """``desk-1`` …: bare hosts that a gateway is plugged into."""
+    if not 0 <= count <= len(_GATEWAYS):
+        raise LabError(f"a lab has 0 to {len(_GATEWAYS)} gateways, not {count}")
+    return tuple(
+        HostSpec(
+            f"desk-{number}",
+            (BoardSpec("gateway", mcu="", kind=kind, uid=mac, options=("--equipment", f"sd={card}")),),
+            bare=True,
+        )
+        for number, (kind, mac, card) in enumerate(_GATEWAYS[:count], 1)
     )

@@ -9,6 +9,7 @@ and a zero byte. Text that begins with ``?sd=yes `` is printed, without that, on
 
 import argparse
 import hashlib
+import json
 import random
 import sys
 from collections.abc import Mapping, Sequence
@@ -172,6 +173,18 @@ def build_layout(
     return Layout(chip, dict(sorted(parts.items())))
 
 
+def write_build(directory: Path, layout: Layout) -> Path:
+    """Write what ESP-IDF leaves for those who flash, and return its ``flasher_args.json``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for offset, content in layout.parts.items():
+        files[hex(offset)] = f"0x{offset:06x}.bin"
+        (directory / files[hex(offset)]).write_bytes(content)
+    described = directory / "flasher_args.json"
+    described.write_text(json.dumps({"flash_files": files, "extra_esptool_args": {"chip": layout.chip.kind}}))
+    return described
+
+
 def factory_flash(kind: str, version: str) -> bytes:
     """The whole flash of a gateway as it leaves the factory."""
     return build_layout(kind, {"factory": build_app(kind, version)}, files={}).merge()
@@ -207,7 +220,7 @@ def code(source: str, length: int) -> bytes:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write bootloader, partition table, otadata, application and the whole into a directory."""
+    """Write bootloader, partition table, otadata, application and the whole into a directory, as of a build."""
     parser = argparse.ArgumentParser(prog="python -m fleetflash.lab.esp_image", description=main.__doc__)
     parser.add_argument("kind", choices=CHIPS)
     parser.add_argument("version")
@@ -223,9 +236,7 @@ def main(argv: list[str] | None = None) -> int:
             arguments.kind, arguments.version, project=arguments.project, size=arguments.size, seed=arguments.seed
         )
         layout = build_layout(arguments.kind, {arguments.label: app}, slot=arguments.slot)
-        arguments.directory.mkdir(parents=True, exist_ok=True)
-        for offset, content in layout.parts.items():
-            (arguments.directory / f"0x{offset:06x}.bin").write_bytes(content)
+        write_build(arguments.directory, layout)
         (arguments.directory / "merged.bin").write_bytes(layout.merge())
     except (ValueError, OSError) as error:
         print(f"{arguments.directory}: {error}", file=sys.stderr)

@@ -11,13 +11,18 @@ from types import TracebackType
 
 from fleetflash.lab import access, cgroup, image, mounts, network, personality, record, requirements, rootfs
 from fleetflash.lab.bench import MOST_HOSTS, default_hosts
+from fleetflash.lab.boards.esp.chips import CHIPS
 from fleetflash.lab.boards.kinds import KINDS
+from fleetflash.lab.display_application import LINES
 from fleetflash.lab.errors import LabError
+from fleetflash.lab.esp_image import DEFAULT_LINES, build_app, build_layout, write_build
 from fleetflash.lab.host import Host
 from fleetflash.lab.layout import PROPAGATE, STATE, Layout, check_board_name, check_host_name, check_subnet
 from fleetflash.lab.spec import HostSpec, LabSpec
 
 FACTORY_VERSION = "v0.11.0"
+#: The version of the gateways' firmware that is to be flashed.
+GATEWAY_VERSION = "v1.0.0"
 VERSIONS = (FACTORY_VERSION, "v0.12.0", "v0.13.0")
 # systemd in every host watches files under one uid, which has 128 such watches by default.
 _INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
@@ -113,8 +118,12 @@ class Lab:
         """A firmware image that the lab brought, such as ``v0.12.0``."""
         return self.layout.images / f"{version}.bin"
 
+    def gateway_build(self, kind: str, version: str) -> Path:
+        """The ``flasher_args.json`` of a gateway's firmware that the lab brought: ``v0.11.0`` or ``v1.0.0``."""
+        return self.layout.images / f"{kind}-{version}" / "flasher_args.json"
+
     def wait_klippy(self, timeout: float) -> None:
-        self._each(lambda host: host.wait_klippy("ready", timeout))
+        self._each(lambda host: None if host.spec.bare else host.wait_klippy("ready", timeout))
 
     def _make(self) -> None:
         """Everything that is there before the first boot."""
@@ -123,6 +132,10 @@ class Lab:
         self.layout.images.mkdir()
         for version in VERSIONS:
             self.image(version).write_bytes(image.build_image(version))
+        for kind in {board.kind for host in self.spec.hosts for board in host.boards if board.kind in CHIPS}:
+            for version, lines in ((FACTORY_VERSION, DEFAULT_LINES), (GATEWAY_VERSION, LINES)):
+                app = build_app(kind, version, lines=lines)
+                write_build(self.gateway_build(kind, version).parent, build_layout(kind, {"factory": app}))
         for host in self.hosts:
             host.directory.mkdir(parents=True)
             for board in host.boards:

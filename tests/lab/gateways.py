@@ -1,12 +1,11 @@
 """Gateways of the tests: printers' hosts and a host of its own, each with an ESP board, and builds for them."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fleetflash.lab.esp_image import build_app, build_layout
+from fleetflash.lab.esp_image import build_app, build_layout, write_build
 from fleetflash.lab.host import Host
 from fleetflash.lab.lab import Lab, leftovers
 from fleetflash.lab.spec import BoardSpec, HostSpec
@@ -36,17 +35,8 @@ class Gateways(Fleet):
 
     def build(self, kind: str, version: str) -> Path:
         """What ESP-IDF leaves in a build directory; its ``flasher_args.json``."""
-        directory = self.directory / f"{kind}-{version}"
-        directory.mkdir()
-        files = {}
         layout = build_layout(kind, {"factory": build_app(kind, version, size=APP_SIZE)})
-        for offset, content in layout.parts.items():
-            path = directory / f"{offset:x}.bin"
-            path.write_bytes(content)
-            files[hex(offset)] = path.name
-        described = directory / "flasher_args.json"
-        described.write_text(json.dumps({"flash_files": files, "extra_esptool_args": {"chip": kind}}))
-        return described
+        return write_build(self.directory / f"{kind}-{version}", layout)
 
     def describe(self, host: Host, **boards: dict[str, Any]) -> dict[str, Any]:
         described = super().describe(host, **boards)

@@ -33,20 +33,27 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateways]:
         yield fleet
 
 
-def test_a_gateway_is_flashed_with_its_neighbour_and_left_alone_in_the_next_run(fleet: Gateways) -> None:
-    host = fleet.lab.host("printer-1")
-    run = fleet.flash("printer-1", WANTED)
-    assert run.code == 0, run.output
-    assert (status(host)["version"], status(host)["mode"]) == (WANTED, "application")
-    assert mcu_version(host) == WANTED
-    writing = [entry for entry in journal(host) if entry["step"] == "writing" and entry["board"] == "gateway"]
+def test_a_printer_its_gateway_and_one_alone_are_flashed_in_one_run_and_the_next_resets_none(fleet: Gateways) -> None:
+    printer, desk = fleet.lab.host("printer-1"), fleet.lab.host("desk")
+    add = ["artifact", "add", str(fleet.directory / f"esp32s3-{WANTED}/flasher_args.json"), "--chip", "esp32s3"]
+    assert fleet.fleetflash(*add, "--name", "tinybms-gateway").code == 0
+    inventory = fleet.directory / "whole.py"
+    alone = {**fleet.inventory["desk"], "firmware_version": WANTED}
+    inventory.write_text(
+        f"klipper_hosts = {[('printer-1', fleet.inventory['printer-1'])]!r}\ngateways = {[('desk', alone)]!r}\n"
+    )
+    run = fleet.pyinfra(inventory)
+    assert run.code == 0 and "3 boards: 3 flashed" in run.output, run.output
+    for host in (printer, desk):
+        assert (status(host)["version"], status(host)["mode"]) == (WANTED, "application")
+    assert mcu_version(printer) == WANTED
+    writing = [entry for entry in journal(printer) if entry["step"] == "writing" and entry["board"] == "gateway"]
     assert [entry["uid"] for entry in writing] == [MAC]
-    erased = status(host)["sectors_erased"]
-    resets = status(host)["resets"]
-    again = fleet.flash("printer-1", WANTED)
-    assert again.code == 0 and "2 already current" in again.output, again.output
-    assert again.line("gateway", "assumed")
-    assert (status(host)["sectors_erased"], status(host)["resets"]) == (erased, resets)
+    before = [(status(host)["sectors_erased"], status(host)["resets"]) for host in (printer, desk)]
+    again = fleet.pyinfra(inventory)
+    assert again.code == 0 and "3 boards: 3 already current" in again.output, again.output
+    assert again.line("printer-1/gateway", "assumed") and again.line("desk/gateway", "assumed")
+    assert [(status(host)["sectors_erased"], status(host)["resets"]) for host in (printer, desk)] == before
 
 
 def test_a_gateway_whose_host_has_no_esptool_is_written_from_here(fleet: Gateways) -> None:

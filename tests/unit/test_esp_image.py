@@ -203,7 +203,7 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_the_command_line_writes_parts_and_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["esp32c3", "v1", str(tmp_path / "out"), "--size", "0x12000", "--label", "ota_1", "--slot", "1"]) == 0
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["0x000000.bin", "0x008000.bin", "0x00d000.bin", "0x210000.bin", "merged.bin"]
+    assert names == ["0x000000.bin", "0x008000.bin", "0x00d000.bin", "0x210000.bin", "flasher_args.json", "merged.bin"]
     assert "0x210000: 73728 bytes" in capsys.readouterr().out
     assert main(["esp32c3", "v1", str(tmp_path / "out"), "--label", "nowhere"]) == 1
     assert "no partition 'nowhere'" in capsys.readouterr().err
