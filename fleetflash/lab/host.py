@@ -200,35 +200,14 @@ class Host:
         timeout: float | None = 60.0,
         stdin: str | None = None,
     ) -> "subprocess.CompletedProcess[str]":
-        """Run a shell command at the host's console; ``check`` turns a failure into a LabError.
-
-        A host that is off, or has only just been switched on, is asked over SSH and does not answer: 255.
-        """
-        entry = self.console_command(user) or self.ssh_command(user)
-        result = subprocess.run([*entry, command], capture_output=True, text=True, timeout=timeout, input=stdin or "")
+        """Run a shell command over SSH; ``check`` turns a failure into a LabError."""
+        result = subprocess.run(
+            [*self.ssh_command(user), command], capture_output=True, text=True, timeout=timeout, input=stdin or ""
+        )
         if check and result.returncode:
             said = (result.stderr.strip() or result.stdout.strip()).splitlines()
             raise LabError(f"{self.name}: {command!r} exits {result.returncode}: {said[-1] if said else ''}")
         return result
-
-    def console_command(self, user: str = "pi") -> list[str]:
-        """What begins a shell command of a user in the host's namespaces; empty while there are none.
-
-        An SSH session costs thirty times as much: its keys, and systemd's manager of the user's session.
-        """
-        leader = self.leader
-        if leader is None:
-            return []
-        home = "/root" if user == "root" else f"/home/{user}"
-        path = "/usr/local/bin:/usr/bin:/bin"
-        if user == "root":
-            path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        return [
-            *("nsenter", f"--target={leader}", "--mount", "--uts", "--ipc", "--net", "--pid", f"--wdns={home}"),
-            *("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"),
-            *("env", "-i", f"HOME={home}", f"USER={user}", f"LOGNAME={user}", "SHELL=/bin/bash", f"PATH={path}"),
-            *("/bin/bash", "-c"),
-        ]
 
     def ssh_command(self, user: str = "pi") -> list[str]:
         return ["ssh", "-F", str(self.layout.ssh_config), "-o", "BatchMode=yes", "-l", user, self.name]

@@ -40,7 +40,6 @@ class Host:
         monkeypatch.setattr(devices, "candidates", lambda port, _: ["/dev/d"] if port == "/dev/p" else [])
         monkeypatch.setattr(snapshot, "holders", lambda device: self.holders)
         monkeypatch.setattr(snapshot, "STARTUP_SECONDS", 0.0)
-        monkeypatch.setattr(snapshot, "SOCKET_SECONDS", 0.0)
         monkeypatch.setattr(klippy, "status", self._status)
         monkeypatch.setattr(snapshot.SerialPort, "open", self._open)
         monkeypatch.setattr(snapshot.klipper, "identify", self._identify)
