@@ -228,6 +228,13 @@ MUTANTS = [
         "tests/protocols/test_klipper_identify.py -k inflate",
     ),
     Mutant(
+        "klippy's answer is bounded",
+        "fleetflash/agent/klippy.py",
+        "if len(self.buffer) > MAX_ANSWER:",
+        "if False:",
+        "tests/unit/test_klippy.py -k no_end",
+    ),
+    Mutant(
         "what a gateway has stored",
         "fleetflash/plan/image.py",
         "    if not lost:\n",

@@ -13,6 +13,8 @@ from typing import Any, Dict, List, Optional
 from fleetflash.agent.schema import Firmware, McuSection
 
 END = b"\x03"
+#: No answer of klippy's is longer, in bytes (a whole configuration has some 100 KiB).
+MAX_ANSWER = 8 * 1024 * 1024
 
 
 class KlippyError(Exception):
@@ -65,7 +67,7 @@ class _Session:
                 answer = json.loads(self._message())
                 if isinstance(answer, dict) and answer.get("id") == 1:
                     break
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise KlippyError(f"{self.path}: {method}: {error}") from error
         if "error" in answer:
             said = answer["error"]
@@ -85,6 +87,8 @@ class _Session:
             if not piece:
                 raise OSError("klippy closed the connection")
             self.buffer += piece
+            if len(self.buffer) > MAX_ANSWER:
+                raise OSError(f"its answer is longer than {MAX_ANSWER} bytes")
         message, self.buffer = self.buffer.split(END, 1)
         return message
 

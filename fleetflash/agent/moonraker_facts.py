@@ -27,5 +27,5 @@ def ask(port: int) -> Dict[str, str]:
         if error.code in (401, 403):
             return {ERROR: f"{address}: it asks for a login; add 127.0.0.0/8 to trusted_clients in moonraker.conf"}
         return {ERROR: f"{address}: HTTP {error.code}"}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         return {ERROR: f"{address}: {getattr(error, 'reason', '') or error}"}

@@ -55,7 +55,7 @@ def _ask(
         if error.code == 404 and absent is not None:
             return absent
         raise MoonrakerPowerError(f"{address}: {_reason(error)}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise MoonrakerPowerError(f"{address}: this is not Moonraker's answer ({error})") from None
     except OSError as error:
         raise SilentMoonrakerError(f"{address}: {getattr(error, 'reason', '') or error}") from None
@@ -69,6 +69,6 @@ def _reason(error: urllib.error.HTTPError) -> str:
         return "it asks for a login; add 127.0.0.0/8 to trusted_clients in moonraker.conf"
     try:
         said = str(json.loads(error.read(_MOST))["error"]["message"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         said = ""
     return f"HTTP {error.code}" + (f" ({' '.join(said.split())[:160]})" if said else "")

@@ -243,6 +243,7 @@ def test_server_that_talks_without_end_is_an_error_in_time(server: FakeKlippy) -
     [
         (b"not json\x03", "Expecting value"),
         (b"ab\xc3(\x03", "decode"),
+        (b"[" * 100_000 + b"\x03", "recursion"),
         (encode({"id": 1, "error": {"message": "webhooks: nope"}}), "webhooks: nope"),
         (encode({"id": 1, "error": "nope"}), "nope"),
         (encode({"id": 1, "result": "text"}), "expected an object, got 'text'"),
@@ -254,6 +255,15 @@ def test_answer_that_makes_no_sense_is_an_error_that_says_what_came(
 ) -> None:
     server.disturb = lambda request: answer
     with pytest.raises(KlippyError, match=f"{server.path}: info: .*{words}"):
+        status(server.path)
+
+
+def test_answer_that_has_no_end_is_an_error_before_it_fills_the_memory(
+    server: FakeKlippy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(klippy, "MAX_ANSWER", 100_000)
+    server.disturb = lambda request: b" " * 300_000
+    with pytest.raises(KlippyError, match=f"{server.path}: info: its answer is longer than 100000 bytes"):
         status(server.path)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from transaction_host import FakeHost, make_host
 
-from fleetflash.agent import moonraker_power, power_supply
+from fleetflash.agent import moonraker_facts, moonraker_power, power_supply
 from fleetflash.agent.power_supply import PowerError
 from fleetflash.agent.schema import BoardTransaction, Power, Transaction, from_json, to_json
 
@@ -27,11 +27,12 @@ class FakeMoonraker:
         self.asked: list[dict[str, Any]] = []
         self.stuck = False
         self.status = 200
+        self.odd = b""
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                assert self.path == "/machine/device_power/devices"
+                assert self.path in ("/machine/device_power/devices", "/server/info")
                 self.say({"devices": [{"device": name, **device} for name, device in fake.devices.items()]})
 
             def do_POST(self) -> None:
@@ -44,7 +45,7 @@ class FakeMoonraker:
 
             def say(self, result: Any) -> None:
                 error = {"error": {"code": fake.status, "message": "no\nsuch thing"}}
-                data = json.dumps({"result": result} if fake.status == 200 else error).encode()
+                data = fake.odd or json.dumps({"result": result} if fake.status == 200 else error).encode()
                 self.send_response(fake.status)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
@@ -99,6 +100,15 @@ def test_moonraker_that_refuses_says_why(host: FakeHost, moonraker: FakeMoonrake
     power, moonraker.status = Power(device="usb hub", port=moonraker.port), status
     with pytest.raises(PowerError, match=words):
         switch(board(host, power), power, False, "t-1")
+
+
+def test_answer_that_nests_without_end_is_one_error(host: FakeHost, moonraker: FakeMoonraker) -> None:
+    power, moonraker.odd = Power(device="usb hub", port=moonraker.port), b"[" * 100_000
+    assert "recursion" in moonraker_facts.ask(moonraker.port)["error"]
+    for status, words in ((200, "not Moonraker's answer .*recursion"), (400, "HTTP 400$")):
+        moonraker.status = status
+        with pytest.raises(PowerError, match=words):
+            switch(board(host, power), power, False, "t-1")
 
 
 def test_device_that_moonraker_does_not_know_is_refused_before_klipper_stops(
