@@ -214,6 +214,20 @@ MUTANTS = [
         "tests/unit/test_backups.py",
     ),
     Mutant(
+        "what a newer agent has entered into a lineage",
+        "fleetflash/agent/lineage.py",
+        "for past in after), *rest][",
+        "for past in after)][",
+        "tests/unit/test_lineage.py",
+    ),
+    Mutant(
+        "a damaged lineage or list of backups is kept",
+        "fleetflash/agent/store.py",
+        "if path.exists() and not isinstance(disk.read_json(path), list):",
+        "if False:",
+        "tests/unit/test_lineage.py tests/unit/test_backups.py",
+    ),
+    Mutant(
         "images while nobody knows what is named",
         "fleetflash/agent/store.py",
         'glob("images/*.bin") if not damaged else ():',

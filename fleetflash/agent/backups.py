@@ -8,7 +8,6 @@
 """
 
 import hashlib
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -144,9 +143,7 @@ class Backups:
 
     def _write(self, board: str, backups: List[Backup]) -> None:
         path = self._path(board)
-        if path.exists() and not isinstance(disk.read_json(path), list):
-            # Nobody knows what it named; while it lies there, no image is forgotten.
-            os.replace(str(path), str(path.with_name(f"{board}.damaged-{int(time.time())}.json")))
+        self.store.put_damaged_aside(path)
         entries = [*(to_json(backup) for backup in backups), *self._entries(board)[1]]
         self.store.reserve.spend(lambda: disk.write_json(path, entries))
 

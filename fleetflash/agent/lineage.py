@@ -68,6 +68,7 @@ class Lineages:
         after = advanced(lineage, former, Past(wanted, transaction, round(time.time(), 3)), back)
         if after != lineage:
             # What another version of the agent has entered keeps its images.
+            self.store.put_damaged_aside(self._path(board))
             entries = disk.read_json(self._path(board))
             rest = entries[len(lineage) :] if isinstance(entries, list) else []
             kept = [*(to_json(past) for past in after), *rest][:KEPT_STEPS]

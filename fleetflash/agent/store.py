@@ -213,6 +213,11 @@ class Store:
     def clear_attention(self, board: str) -> None:
         disk.remove(self.root / "attention" / f"{board}.json")
 
+    def put_damaged_aside(self, path: Path) -> None:
+        """Keep what is no list: nobody knows what it named, and while it lies there, no image is forgotten."""
+        if path.exists() and not isinstance(disk.read_json(path), list):
+            os.replace(str(path), str(path.with_name(f"{path.stem}.damaged-{int(time.time())}.json")))
+
     def prune(self) -> None:
         """Forget the oldest transactions that ended, and images that nothing names.
 

@@ -93,3 +93,19 @@ def test_damaged_lineage_ends_where_it_can_not_be_read(tmp_path: Path) -> None:
     assert ran(Lineages(store).of("bmcu")) == ""
     path.write_text("torn")
     assert Lineages(store).of("bmcu") == []
+
+
+def test_what_a_newer_agent_has_entered_stays_and_a_damaged_lineage_costs_no_image(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path, before = tmp_path / "lineage/bmcu.json", store.image(image("1").sha256)
+    Lineages(store).enter("bmcu", None, image("1"), "t-1", back=False)
+    before.parent.mkdir()
+    before.write_bytes(b"x")
+    (entry,) = json.loads(path.read_text())
+    path.write_text(json.dumps([{**entry, "later": 1}]))
+    Lineages(store).enter("bmcu", None, image("2"), "t-2", back=False)
+    assert json.loads(path.read_text())[1] == {**entry, "later": 1}
+    path.write_text("[{")
+    Lineages(store).enter("bmcu", None, image("3"), "t-3", back=False)
+    store.prune()
+    assert before.exists() and ran(Lineages(store).of("bmcu")) == "3"
