@@ -247,6 +247,12 @@ class Session:
                 f"{where}: found chip {found.chip_id}, expected {expected} ({self.board.chip}); {fate}. "
                 "Correct the board's chip or port in the inventory"
             )
+        # Whether a protected chip may be touched at all is said next.
+        if self.expected_uid and not found.uid and not found.protected:
+            raise WrongChipError(
+                f"{where}: found a board that tells no unique id, expected {self.expected_uid}; {fate}. Check what is "
+                "on this port; a board that can tell none needs a name of its own in the inventory, without uid"
+            )
         if self.expected_uid and found.uid and found.uid != self.expected_uid:
             raise WrongChipError(
                 f"{where}: found the board with unique id {found.uid}, expected {self.expected_uid}; {fate}. "

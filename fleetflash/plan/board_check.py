@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from fleetflash.agent.schema import BoardFacts, Snapshot
 from fleetflash.boards import PROGRAMMERS, Board, KlipperHost
 from fleetflash.firmware.chips import Chip, mcu_fits
+from fleetflash.plan.observation import can_tell_uid, expected_uid
 
 
 def board_problem(
@@ -49,8 +50,12 @@ def _port_problem(board: Board, facts: BoardFacts, observed: Snapshot, shared: d
 
 def _identity_problem(board: Board, facts: BoardFacts, observed: Snapshot) -> str:
     """Say what contradicts that this is the board which was met before, as far as nobody has to open its port."""
-    ledger = facts.ledger
-    expected = board.uid or (ledger.uid if ledger else "")
+    ledger, expected = facts.ledger, expected_uid(board, facts, observed)
+    if board.uid and not can_tell_uid(board, facts, observed):
+        return (
+            f"{board.programmer} learns a unique id from USB, but port {board.port} is {facts.device}, a UART, so none "
+            f"can be compared with uid = {board.uid!r}; leave it out"
+        )
     if expected and facts.uid and facts.uid != expected and PROGRAMMERS[board.programmer].moves:
         return (
             f"port {board.port} is the board with unique id {facts.uid}, expected {expected}; correct the port, or, if "

@@ -124,6 +124,38 @@ def test_usb_serial_number_is_the_unique_id_of_a_board_that_tells_no_other(ports
     assert ports.events[-2:] == ["leave", "close /dev/ttyACM1"]
 
 
+def test_board_that_tells_no_unique_id_is_not_the_one_that_told_it(
+    ports: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "native_serial_number", lambda device: "")
+    board = BoardOnPort(BOARD, ports.open)
+    with (
+        pytest.raises(WrongChipError, match="tells no unique id, expected aa10; nothing was erased"),
+        board.in_bootloader(lambda gesture, seconds: None, "aa10"),
+    ):
+        raise AssertionError("entered")
+    assert ports.events[-2:] == ["leave", "close /dev/ttyACM1"]
+    with board.in_bootloader(lambda gesture, seconds: None, "") as session:
+        assert session.uid == ""
+
+
+def test_chip_that_tells_no_unique_id_even_unprotected_is_said_to_be_erased(
+    ports: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lift(self: Programmer, entry: Entry, ask: object) -> None:
+        self.found = Found("stm32f103xe", "")
+
+    monkeypatch.setattr(devices, "native_serial_number", lambda device: "")
+    monkeypatch.setattr(Programmer, "found", replace(Programmer.found, protected=True))
+    monkeypatch.setattr(Programmer, "unprotect", lift, raising=False)
+    board = BoardOnPort(replace(BOARD, unprotect=True), ports.open)
+    with (
+        pytest.raises(WrongChipError, match="no unique id, expected 5678; its protection was lifted, which has erased"),
+        board.in_bootloader(lambda gesture, seconds: None, "5678") as session,
+    ):
+        session.unprotect_if_asked(lambda gesture, seconds: None)
+
+
 def test_unique_id_of_the_chip_counts_more_than_a_serial_number(ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Programmer, "found", replace(Programmer.found, uid="1234"))
     with BoardOnPort(BOARD, ports.open).in_bootloader(lambda gesture, seconds: None, "1234") as session:

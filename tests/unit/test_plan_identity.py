@@ -63,6 +63,36 @@ def test_board_without_unique_id_that_is_somewhere_else_is_refused_naming_both_p
     assert only(plan(snapshot(facts(ledger=known)), by_id)).action is Action.FLASH
 
 
+def test_unique_id_that_a_uart_can_not_tell_is_refused_and_one_from_usb_is_no_longer_expected_there() -> None:
+    here, there = "/dev/serial/by-path/bmcu", "/dev/serial/by-path/elsewhere"
+    met = dataclasses.replace(ledger(OLD, uid="aa"), chip="stm32f446xe", by_path=here)
+    images = (for_usb("v1"), for_usb("v2"))
+
+    def found(port: str, uid: str, by_path: str, usb: str = "") -> HostPlan:
+        seen = snapshot(facts(firmware=Firmware("none"), ledger=dataclasses.replace(met, by_path=by_path)))
+        seen = dataclasses.replace(seen, ports=[dataclasses.replace(seen.ports[0], usb=usb)])
+        return plan(seen, board(port=port, uid=uid, **USB_BOARD), artifacts=images)
+
+    refused = only(found(here, "aa", here))
+    assert refused.action is Action.REFUSE
+    assert "katapult learns a unique id from USB, but port" in refused.reason and "uid = 'aa'" in refused.reason
+    # Moved from USB to a UART: only its place says whether it is the same.
+    assert "was met at /dev/serial/by-path/elsewhere" in only(found("/dev/ttyAMA0", "", there)).reason
+    written = found(here, "", here).transaction
+    assert written is not None and written.boards[0].uid == ""
+    # An adapter may be what a board on USB shows until it is in its bootloader, which the agent asks.
+    asked = found(here, "", here, "1a86:7523::USB Serial::00").transaction
+    assert asked is not None and asked.boards[0].uid == "aa"
+
+
+def test_unique_id_that_another_programmer_learned_is_not_expected_of_one_that_learns_none() -> None:
+    met = dataclasses.replace(ledger(OLD, uid="aa"), chip="stm32f446xe")
+    described = {**USB_BOARD, "programmer": "flashtool", "port": "usb:1-1.2"}
+    seen = snapshot(facts(firmware=Firmware("none"), ledger=met))
+    written = plan(seen, board(**described), artifacts=(for_usb("v1"), for_usb("v2"))).transaction
+    assert written is not None and written.boards[0].uid == ""
+
+
 def test_socket_that_the_inventory_names_is_the_users_word_wherever_the_board_was_before() -> None:
     met = dataclasses.replace(ledger(OLD), by_path="/dev/serial/by-path/elsewhere")
     described = {**USB_BOARD, "programmer": "flashtool", "port": "usb:1-1.2"}

@@ -41,6 +41,7 @@ class KatapultProgrammer:
         read_back=True,
         entries=("request", "button"),
         moves=True,
+        uid_by_usb=True,
         pace=Pace(baudrate=250_000, chunk=64, overhead=28, fixed=4.0, busy=0.002),
     )
 

@@ -56,12 +56,12 @@ class Capabilities:
     so that ``Entry.wiring`` means something. ``quiet``: seconds of silence that a board needs after its port was
     opened, since that resets it and whatever is sent then keeps its bootloader waiting. ``moves``: whether a board on
     USB has other USB ids, and so another by-id name, in its bootloader. ``tells_uid``: whether its bootloader or its
-    USB serial number tells a board's unique id; ``uid_when_protected``: a read-protected chip's, too. ``connection``:
-    how the board is reached, one of ``port_names.FORMS``. ``options``: what the inventory may set beside the fields of
-    every board, with the defaults. ``parts``: whether an image is an archive of ``flash_parts`` for the whole flash.
-    ``tool``: whether a program that the host may lack does the work, which the controller can then run over the port.
-    ``klipper``: whether such a board runs Klipper, and so can be asked what it runs. ``baudrate``: at which its
-    firmware usually talks, in bit/s.
+    USB serial number tells a board's unique id; ``uid_by_usb``: only the latter; ``uid_when_protected``: whether a
+    read-protected chip's is told, too. ``connection``: how the board is reached, one of ``port_names.FORMS``.
+    ``options``: what the inventory may set beside the fields of every board, with the defaults. ``parts``: whether an
+    image is an archive of ``flash_parts`` for the whole flash. ``tool``: whether a program that the host may lack does
+    the work, which the controller can then run over the port. ``klipper``: whether such a board runs Klipper, and so
+    can be asked what it runs. ``baudrate``: at which its firmware usually talks, in bit/s.
     """
 
     read_back: bool
@@ -75,6 +75,7 @@ class Capabilities:
     klipper: bool = True
     baudrate: int = 250_000
     tells_uid: bool = True
+    uid_by_usb: bool = False
     uid_when_protected: bool = True
     connection: str = "serial"
     options: Mapping[str, str] = field(default_factory=dict)
