@@ -277,6 +277,20 @@ MUTANTS = [
         "tests/unit/test_plan_identity.py",
     ),
     Mutant(
+        "backups of what a board is held at",
+        "fleetflash/plan/transaction.py",
+        "kept_for([*observed.holds.values(), *holds.values()], desired.retention)",
+        "desired.retention",
+        "tests/unit/test_hold.py",
+    ),
+    Mutant(
+        "copies of backups of what a board is held at",
+        "fleetflash/operations/backup_copies.py",
+        "pins=[*retention.pins, *held]",
+        "pins=retention.pins",
+        "tests/unit/test_backup_copies.py",
+    ),
+    Mutant(
         "what a gateway has stored",
         "fleetflash/plan/image.py",
         "    if not lost:\n",

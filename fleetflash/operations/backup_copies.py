@@ -42,7 +42,9 @@ def copy_backups(session: Session, host: Any, plan: HostPlan) -> str:
             except (BackupAbsentError, FirmwareError) as error:
                 problems.append(str(error))
         if not problems:  # the newest of a board may be what is missing
-            store.retain(host.name, _retention(host), time.time())
+            held = plan.transaction.retention.pins if plan.transaction else []
+            retention = _retention(host)
+            store.retain(host.name, replace(retention, pins=[*retention.pins, *held]), time.time())
     except (LinkError, FirmwareError) as error:
         problems = [str(error)]
     problem = f"backups are on the host, and not all here: {'; '.join(problems)}" if problems else ""

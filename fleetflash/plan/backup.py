@@ -7,6 +7,7 @@ from fleetflash.boards import KLIPPER_RESTART_SECONDS, PROGRAMMERS, Board, Klipp
 from fleetflash.firmware.chips import chip
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.plan.board_check import board_problem, boards_on_one_device
+from fleetflash.plan.hold import kept_for
 from fleetflash.plan.host_check import apply_host
 from fleetflash.plan.model import Action, BoardPlan, Catalogue, HostPlan, Identity
 from fleetflash.plan.observation import look_at
@@ -109,7 +110,7 @@ def _transaction(
         backup_only=True,
         reason=reason or "asked for",
         started_at=identity.now,
-        retention=desired.retention,
+        retention=kept_for(observed.holds.values(), desired.retention),
     )
 
 

@@ -3,9 +3,10 @@
 A hold ends when somebody clears it, or when the inventory pins what it holds: then nothing is left to hold against.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Sequence
 
-from fleetflash.agent.schema import Hold, Snapshot
+from fleetflash.agent.schema import Hold, Retention, Snapshot
 from fleetflash.plan.model import Action, BoardPlan, Identity
 from fleetflash.plan.rollback import Rollback
 
@@ -28,6 +29,13 @@ def why_held(hold: Hold | None, wanted: str, version: str, host: str, board: str
 def remark(hold: Hold | None, wanted: str) -> str:
     """Say that a board which is where it shall be is held there; empty when it is not."""
     return f"held at {hold.version} since a rollback" if hold is not None and hold.image_sha256 == wanted else ""
+
+
+def kept_for(holds: Iterable[Hold], retention: Retention) -> Retention:
+    """Return a retention that keeps what boards are held at, too: the very image, and the newest of its version."""
+    readable = [hold for hold in holds if hold.image_sha256]
+    named = {name for hold in readable for name in (hold.version, f"sha256:{hold.image_sha256}") if name}
+    return dataclasses.replace(retention, pins=sorted({*retention.pins, *named}))
 
 
 def lifted(plans: Sequence[BoardPlan], observed: Snapshot) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fleetflash.agent.schema import BoardTransaction, Entry, Hold, Image, Snapshot, Transaction, TransactionFacts
 from fleetflash.boards import KLIPPER_RESTART_SECONDS, PROGRAMMERS, KlipperHost
 from fleetflash.firmware.artifact import Artifact
+from fleetflash.plan.hold import kept_for
 from fleetflash.plan.host_code import moved_code
 from fleetflash.plan.model import Action, BoardPlan, HostPlan, Identity
 from fleetflash.plan.placement import LOCAL_ROUND_TRIP
@@ -44,7 +45,7 @@ def with_transaction(
         host_code=moved_code(flashes, observed),
         holds=holds,
         started_at=identity.now,
-        retention=desired.retention,
+        retention=kept_for([*observed.holds.values(), *holds.values()], desired.retention),
         checks=list(desired.object_checks),
         checks_seconds=desired.object_checks_seconds,
     )

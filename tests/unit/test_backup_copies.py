@@ -13,7 +13,7 @@ from fleetflash.agent.store import Store
 from fleetflash.firmware.backup_store import BackupStore
 from fleetflash.link.errors import UnreachableError
 from fleetflash.operations.backup_copies import copy_backups
-from tests.unit.observed import board, plan
+from tests.unit.observed import OLD, board, facts, hold, plan, snapshot
 from tests.unit.test_backup_transfer import Pipe
 from tests.unit.test_backups import board as described
 
@@ -100,6 +100,15 @@ def test_too_many_go_here_too_but_none_that_any_host_of_the_inventory_is_pinned_
     host = inventory.host("printer-1", "v3", backup_keep=1)
     inventory.host("printer-2", "v1")
     assert copy_backups(pipe, host, plan()) == ""
+    assert versions(here) == ["v3", "v1"]
+
+
+def test_what_a_board_of_the_host_is_held_at_stays_here_too(here: BackupStore, there: Store, pipe: Pipe) -> None:
+    for number, version in enumerate(("v0", "v1", "v3")):
+        keep(there, version.encode(), 2e9 + number, version)
+    host = Inventory().host("printer-1", "v3", backup_keep=1)
+    seen = snapshot(facts(), facts("b", "/dev/ttyUSB1"), holds={"b": hold(OLD)})
+    assert copy_backups(pipe, host, plan(seen, board(), board("b", klippy_mcu="b"))) == ""
     assert versions(here) == ["v3", "v1"]
 
 

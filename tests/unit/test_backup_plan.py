@@ -8,7 +8,7 @@ from fleetflash.agent.schema import UNFINISHED, Firmware, LedgerEntry, Snapshot
 from fleetflash.boards import PROGRAMMERS, Board, KlipperHost
 from fleetflash.firmware.artifact import Artifact
 from fleetflash.plan import Action, BoardPlan, Catalogue, HostPlan, Identity, plan_backup
-from tests.unit.observed import CONSTANTS, OLD, board, facts, firmware, service, snapshot
+from tests.unit.observed import CONSTANTS, OLD, board, facts, firmware, hold, service, snapshot
 
 STM32: dict[str, Any] = {"chip": "stm32f103xb", "programmer": "stm32_rom"}
 MCU = {"MCU": "stm32f103xe"}
@@ -118,3 +118,9 @@ def test_gateway_that_says_nothing_is_not_asked_afterwards() -> None:
     found = plan(gateway, observed=seen, service="")
     assert found.transaction is not None and not found.transaction.boards[0].wanted.klipper
     assert not found.transaction.was_active and found.downtime is None
+
+
+def test_backups_of_what_a_board_is_held_at_are_kept() -> None:
+    seen = snapshot(facts("bmcu", "/dev/bmcu", firmware=firmware(**MCU)), holds={"bmcu": hold(OLD)})
+    found = plan(board(**STM32), observed=seen).transaction
+    assert found is not None and found.retention.pins == [f"sha256:{OLD.image_sha256}", "v1"]

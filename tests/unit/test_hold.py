@@ -41,6 +41,18 @@ def test_pin_that_says_the_same_ends_the_hold() -> None:
     assert only(found).reason == "held at v1 since a rollback"
 
 
+def test_backups_of_what_a_board_is_held_at_are_kept() -> None:
+    other = facts("b", "/dev/ttyUSB1")
+    found = plan(snapshot(facts("a"), other, holds={"b": hold(OLD)}), board("a"), board("b", klippy_mcu="b"))
+    assert found.transaction is not None
+    assert found.transaction.retention.pins == [f"sha256:{OLD.image_sha256}", "v1"]
+    back = plan(snapshot(facts(firmware=firmware("v2"))), rollback=Rollback(PIN, "v1"))
+    assert back.transaction is not None and back.transaction.retention.pins == [f"sha256:{OLD.image_sha256}", "v1"]
+    damaged = dataclasses.replace(hold(OLD), image_sha256="", version="unknown")
+    found = plan(snapshot(facts("a"), other, holds={"b": damaged}), board("a"), board("b", klippy_mcu="b"))
+    assert found.transaction is not None and found.transaction.retention.pins == []
+
+
 def test_pin_of_one_run_ends_no_hold() -> None:
     assert plan(HELD, board(firmware_version="v1"), lifts=False).lifts == ()
 
