@@ -291,6 +291,13 @@ MUTANTS = [
         "tests/unit/test_backup_copies.py",
     ),
     Mutant(
+        "source that a rollback holds",
+        "fleetflash/operations/klipper.py",
+        "if changes and may_be_held(found) else",
+        "if False else",
+        "tests/unit/test_installation.py",
+    ),
+    Mutant(
         "what a gateway has stored",
         "fleetflash/plan/image.py",
         "    if not lost:\n",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fleetflash.agent.schema import SnapshotRequest
+from fleetflash.agent.schema import HOST_CODE, Snapshot, SnapshotRequest
 from fleetflash.agent.tools.environment import TOOLS
 from fleetflash.build.errors import BuildError
 from fleetflash.build.location import cache_directory
@@ -24,6 +24,7 @@ from fleetflash.host_state import (
 )
 from fleetflash.link.errors import LinkError
 from fleetflash.plan import Printer, printer_state
+from fleetflash.plan.hold import why_held as held
 from fleetflash.provision import bundle, requirements
 from fleetflash.provision.conversation import Found, Provisioning
 from fleetflash.provision.errors import ProvisionError
@@ -172,9 +173,7 @@ def bringer(host: Any) -> str:
 def why_busy(host: Any, printers: list[Any]) -> str:
     """Return why none of these printers of a host may be disturbed now, or nothing; raises ``LinkError``."""
     for other in printers:
-        service = str(other.data.get("klipper_service") or "")
-        request = SnapshotRequest([], service, str(other.data.get("klippy_socket") or ""))
-        observed = take(transport(host), host.name, request)
+        service, observed = str(other.data.get("klipper_service") or ""), _observe(host, other)
         if observed.transaction is not None and observed.transaction.running:
             return f"transaction {observed.transaction.id} is writing boards"
         if observed.service.active != "unknown" and observed.service.main_pid == 0:
@@ -186,6 +185,17 @@ def why_busy(host: Any, printers: list[Any]) -> str:
         if state is Printer.UNKNOWN:
             return f"can't tell whether {service} prints ({observed.service.error or 'klippy does not answer'})"
     return ""
+
+
+def why_held(host: Any, wanted: Desired) -> str:
+    """Return which rollback keeps a host's source tree where it is, or nothing; raises ``LinkError``."""
+    hold = _observe(host, host).holds.get(HOST_CODE)
+    return held(hold, wanted.ref, wanted.installation.ref, host.name, HOST_CODE)
+
+
+def _observe(host: Any, printer: Any) -> Snapshot:
+    service, socket = (str(printer.data.get(key) or "") for key in ("klipper_service", "klippy_socket"))
+    return take(transport(host), host.name, SnapshotRequest([], service, socket))
 
 
 def _services(host: Any, installation: Installation) -> tuple[str, ...]:

@@ -24,9 +24,10 @@ def source() -> Generator[FunctionCommand, None, None]:
     Have Klipper's source tree at the pinned commit. Waits for a print to end: that is, for a later run.
 
     Changes that somebody has made there are an error, unless ``klipper_discard_changes`` in the host's data has them
-    saved as a patch first. With ``policy = "exact"`` a tree that is there moves with the boards, not here.
+    saved as a patch first. With ``policy = "exact"`` a tree that is there moves with the boards, not here; one that a
+    rollback holds stays, whatever the policy.
     """
-    yield from _bring(_source_differs, _checkout)
+    yield from _bring(_source_differs, _checkout, may_be_held=_is_there)
 
 
 @operation()
@@ -50,7 +51,10 @@ def refused(reason: str) -> Generator[FunctionCommand, None, None]:
 
 
 def _bring(
-    differs: Callable[[Found, Desired], str], change: Callable[..., bool], *arguments: str
+    differs: Callable[[Found, Desired], str],
+    change: Callable[..., bool],
+    *arguments: str,
+    may_be_held: Callable[[Found], bool] = lambda found: False,
 ) -> Generator[FunctionCommand, None, None]:
     if (other := installation.bringer(host)) != host.name:
         host.noop(f"{other} is the same host and sees to it")
@@ -59,17 +63,20 @@ def _bring(
         wanted = installation.desired(host)
         found = installation.look(host, wanted)
         difference = differs(found, wanted)
-        reason = installation.why_busy(host, installation.entries(host)) if difference and not found.problem else ""
+        changes = bool(difference) and not found.problem
+        hold = installation.why_held(host, wanted) if changes and may_be_held(found) else ""
+        reason = installation.why_busy(host, installation.entries(host)) if changes and not hold else ""
     except Errors as error:
         # Raised here, it would end the run for all hosts.
         yield FunctionCommand(refuse, (str(error),), {})
         return
     if found.problem and host.state.is_executing:
         yield FunctionCommand(refuse, (found.problem,), {})
+    elif hold:
+        _wait(f"{difference}: {hold}")
+        host.noop("is held by a rollback")
     elif reason:
-        text = f"{difference}, which has to wait: {reason}; run again when it is idle"
-        logger.warning(f"{host.print_prefix}{text}")
-        report.current(host.state).add_waiting(host.name, text)
+        _wait(f"{difference}, which has to wait: {reason}; run again when it is idle")
         host.noop("waits until the printer is idle")
     elif difference:
         yield FunctionCommand(change, (wanted, found, *arguments), {})
@@ -77,9 +84,20 @@ def _bring(
         host.noop("is what it shall be")
 
 
+def _wait(text: str) -> None:
+    logger.warning(f"{host.print_prefix}{text}")
+    report.current(host.state).add_waiting(host.name, text)
+
+
+def _is_there(found: Found) -> bool:
+    """Whether the host has a whole source tree."""
+    tree = found.trees.get(TREE)
+    return tree is not None and bool(tree.commit) and not tree.is_moving
+
+
 def _source_differs(found: Found, wanted: Desired) -> str:
     tree = found.trees.get(TREE)
-    if tree is not None and tree.commit and not tree.is_moving and host.data.get("policy") == "exact":
+    if _is_there(found) and host.data.get("policy") == "exact":
         return ""  # a checkout that is there moves with its boards, in their transaction
     if tree is None or not tree.is_current:
         return f"~/{TREE} is not at {wanted.installation.ref}"

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
-from fleetflash.agent.schema import ServiceFacts, Snapshot, TransactionFacts
+from fleetflash.agent.schema import HOST_CODE, Hold, ServiceFacts, Snapshot, TransactionFacts
 from fleetflash.facts import installation
 from fleetflash.host_state import HostStateError
-from fleetflash.operations import printer
+from fleetflash.operations import klipper, printer
 from fleetflash.provision import printer_cfg
+from fleetflash.provision.conversation import Found, Tree
+from fleetflash.report import run
+from fleetflash.report.run import RunReport
 
 KLIPPER = {"ref": "v0.12.0", "requirements": "klippy.txt", "fetch": "host"}
 
@@ -101,6 +104,48 @@ def test_nothing_is_disturbed_unless_it_certainly_does_not_print(
     monkeypatch.setattr(installation, "transport", lambda host: None)
     busy = installation.why_busy(entry, [entry])
     assert reason in busy if reason else busy == ""
+
+
+@pytest.mark.parametrize("policy", ["exact", "compatible"])
+@pytest.mark.parametrize(
+    ("commit", "at", "happens"),
+    [
+        ("aaa", "aaa", "stays"),
+        ("aaa", "ccc", "stays"),
+        ("bbb", "ccc", "moves"),
+        ("", "aaa", "moves"),
+        ("aaa", "", "moves"),
+    ],
+)
+def test_source_that_a_rollback_holds_is_not_moved_whatever_the_policy_is_now(
+    policy: str, commit: str, at: str, happens: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``commit``: where it is held, if it is; ``at``: where it is. The pin leads to ``bbb``."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "klippy.txt").write_text(f"a==1 --hash=sha256:{'0' * 64}\n")
+    entry = Entry("left", policy=policy, klipper={**KLIPPER, "ref": "bbb"})
+    inventory(entry)
+    noops: list[str] = []
+    entry.noop, entry.print_prefix, entry.state.is_executing = noops.append, "", True  # type: ignore[attr-defined]
+    holds = {HOST_CODE: Hold(commit, "v0.11.0", "pin", "t0", "you@there")} if commit else {}
+    seen = Snapshot("h", "3.11.2", "", "", 0, IDLE, [], {}, holds=holds)
+    trees = {"klipper": Tree("git", at)} if at else {}
+    monkeypatch.setattr(installation, "take", lambda transport, host, request: seen)
+    monkeypatch.setattr(installation, "transport", lambda host: None)
+    monkeypatch.setattr(installation, "look", lambda host, wanted: Found("/home/pi", trees))
+    monkeypatch.setattr(klipper, "host", entry)
+    report = RunReport(entry.state)
+    monkeypatch.setattr(run, "current", lambda state: report)
+    changes, waiting = list(klipper.source._inner()), report.waiting
+    if policy == "exact" and at:
+        assert (changes, noops, waiting) == ([], ["is what it shall be"], {})
+    elif happens == "stays":
+        assert (changes, noops) == ([], ["is held by a rollback"])
+        (text,) = waiting["left"]
+        assert text.startswith("~/klipper is not at bbb: held at v0.11.0 since a rollback by you@there")
+        assert "fleetflash hold clear INVENTORY left 'host code'" in text
+    else:
+        assert len(changes) == 1 and (noops, waiting) == ([], {})
 
 
 def test_a_printer_cfg_that_is_there_is_never_replaced_and_an_include_keeps_all_of_it(tmp_path: Path) -> None:
