@@ -298,6 +298,27 @@ MUTANTS = [
         "tests/unit/test_installation.py",
     ),
     Mutant(
+        "a sparse piece of a flash",
+        "fleetflash/agent/protocols/flash_parts.py",
+        " and 0 <= member.size <= len(packed)",
+        "",
+        "tests/unit/test_flash_parts.py -k sparse",
+    ),
+    Mutant(
+        "pieces of a flash after a damaged header",
+        "fleetflash/agent/protocols/flash_parts.py",
+        "    if pack(parts) != packed:",
+        "    if False:",
+        "tests/unit/test_flash_parts.py",
+    ),
+    Mutant(
+        "more bytes from a flash tool than were asked for",
+        "fleetflash/agent/tools/messages.py",
+        "    if len(data) > size:",
+        "    if False:",
+        "tests/unit/test_tool_messages.py",
+    ),
+    Mutant(
         "what a gateway has stored",
         "fleetflash/plan/image.py",
         "    if not lost:\n",

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from can_bus import OFFSET, SIZE, Node, SimulatedBus
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fleetflash.agent import board as board_module
 from fleetflash.agent import can_socket, connections, devices
@@ -217,6 +219,102 @@ def test_node_that_never_falls_silent_does_not_keep_a_reader_for_ever() -> None:
     port.discard_input()
     assert len(port.assign()) <= can_node.MAX_NODES
     assert port.read(10, 0.01) == b""
+
+
+class Replayed:
+    """A bus that says these frames, at once, and then nothing; its clock moves only while somebody waits."""
+
+    def __init__(self, frames: list[tuple[int, bytes]]) -> None:
+        self.frames, self.now = list(frames), 0.0
+        self.sent: list[tuple[int, bytes]] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def send(self, can_id: int, data: bytes) -> None:
+        self.sent.append((can_id, data))
+
+    def receive(self, timeout: float) -> tuple[int, bytes] | None:
+        if self.frames:
+            return self.frames.pop(0)
+        self.now += timeout
+        return None
+
+    def close(self) -> None: ...
+
+
+OWN = can_admin.hears_on(can_admin.node_id(UUID)) + 1
+FRAMES = st.tuples(st.sampled_from([OWN, OWN - 1, 0x3F1, 0x3F0]) | st.integers(0, 0x7FF), st.binary(max_size=8))
+ADMIN_ANSWERS = st.sampled_from([UUID, bytes(6)]).flatmap(
+    lambda uuid: st.sampled_from([b"", b"\x01", b"\x11", b"\x7f"]).map(lambda kind: (0x3F1, b"\x20" + uuid + kind))
+)
+
+
+@given(st.binary(max_size=12))
+def test_whatever_an_admin_message_holds_is_a_node_or_none(data: bytes) -> None:
+    found = can_admin.parse_answer(data)
+    assert (found is not None) == (len(data) > 6 and data[0] == 0x20)
+    assert found is None or (found.uuid == data[1:7] and found.kind)
+
+
+@given(st.binary(min_size=6, max_size=6))
+def test_every_uuid_gets_a_node_id_that_fits_its_message_and_no_admin_message_has(uuid: bytes) -> None:
+    node = can_admin.node_id(uuid)
+    assert 4 < node < 0x100 and can_admin.hears_on(node) + 1 < can_admin.ADMIN
+    assert len(can_admin.set_node_id(can_admin.SET_KATAPULT, uuid, node)) == 8
+
+
+@given(st.lists(FRAMES | ADMIN_ANSWERS, max_size=20))
+def test_whatever_answers_a_query_are_nodes_unless_two_have_this_uuid(frames: list[tuple[int, bytes]]) -> None:
+    bus = Replayed(frames)
+    told = [data[1:7] for can_id, data in frames if can_id == 0x3F1 and len(data) > 6 and data[0] == 0x20]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(can_node, "time", bus)
+        port = can_node.CanNode(PORT, bus)
+        if told.count(UUID) > 1:
+            with pytest.raises(PortError, match="two nodes on the bus have this uuid"):
+                port.assign()
+            assert bus.sent == [(0x3F0, b"\0")]
+        else:
+            assert [node.uuid for node in port.assign()] == told
+
+
+@given(st.lists(FRAMES, max_size=20), st.integers(1, 40))
+def test_what_a_node_says_is_one_stream_whatever_else_is_on_the_bus(frames: list[tuple[int, bytes]], size: int) -> None:
+    bus = Replayed(frames)
+    said = b"".join(data for can_id, data in frames if can_id == OWN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(can_node, "time", bus)
+        port = can_node.CanNode(PORT, bus)
+        found = [port.read(size, 1.0) for _ in range(len(said) // size + 2)]
+    assert b"".join(found) == said and all(len(piece) <= size for piece in found)
+
+
+@given(st.binary(max_size=100))
+def test_what_is_written_goes_out_whole_in_frames_of_eight_bytes(data: bytes) -> None:
+    bus = Replayed([])
+    can_node.CanNode(PORT, bus).write(data)
+    assert b"".join(sent for _, sent in bus.sent) == data
+    assert all(can_id == OWN - 1 and 0 < len(sent) <= 8 for can_id, sent in bus.sent)
+
+
+@given(st.binary(max_size=20))
+def test_whatever_an_interface_gives_is_a_frame_or_a_typed_error(raw: bytes) -> None:
+    double = SimulatedBus().socket(socket.AF_CAN, socket.SOCK_RAW, socket.CAN_RAW)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(can_socket, "raw_socket", lambda *_: double)
+        opened = can_socket.CanSocket("can0", OWN)
+    double._far.send(raw)
+    try:
+        if len(raw) < 16:
+            with pytest.raises(PortError, match="can0: "):
+                opened.receive(0.0)
+        else:
+            found = opened.receive(0.0)
+            assert found is not None and found[0] <= 0x7FF and found[1] == raw[8 : 8 + min(raw[4], 8)]
+        assert opened.receive(0.0) is None
+    finally:
+        opened.close()
 
 
 def interface(sys: Path, name: str, kind: str = "280", flags: str = "0x40081") -> None:

@@ -52,13 +52,19 @@ def unpack(packed: bytes) -> List[Part]:
         with tarfile.open(fileobj=io.BytesIO(packed), mode="r:") as archive:
             for member in archive:
                 name = _NAME.fullmatch(member.name)
-                file = archive.extractfile(member) if name and member.isfile() else None
+                # A sparse member could take any amount of memory.
+                plain = member.type == tarfile.REGTYPE and 0 <= member.size <= len(packed)
+                file = archive.extractfile(member) if name and plain else None
                 if name is None or file is None:
                     raise PartsError(f"the image holds {member.name!r}, which is no piece of a flash; register it anew")
                 found.append(Part(int(name[1], 16), file.read()))
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         raise PartsError(f"the image is no archive of flash pieces ({error}); register it anew") from None
-    return _checked(sorted(found, key=lambda part: part.offset))
+    parts = _checked(sorted(found, key=lambda part: part.offset))
+    # A damaged header ends an archive early, without a word.
+    if pack(parts) != packed:
+        raise PartsError("the image holds something beside its flash pieces, or they are damaged; register it anew")
+    return parts
 
 
 def _checked(parts: List[Part]) -> List[Part]:

@@ -42,8 +42,11 @@ def pieces(data: bytes) -> Iterator[Message]:
 
 
 def joined(found: Iterable[Message]) -> bytes:
-    """Return the bytes of some pieces."""
-    return b"".join(base64.b64decode(str(piece["data"])) for piece in found)
+    """Return the bytes of some pieces; raises ``wire.WireError``."""
+    try:
+        return b"".join(base64.b64decode(piece["data"], validate=True) for piece in found)
+    except (KeyError, TypeError, ValueError) as error:
+        raise wire.WireError(f"a piece is not base64: {error}") from None
 
 
 def collect(size: int, receive: Callable[[], Message]) -> bytes:
@@ -54,4 +57,6 @@ def collect(size: int, receive: Callable[[], Message]) -> bytes:
         if message["type"] != "piece":
             raise wire.WireError(f"expected {size - len(data)} bytes more, got {message['type']!r}")
         data += joined([message])
+    if len(data) > size:
+        raise wire.WireError(f"expected {size} bytes, got {len(data)}")
     return data
