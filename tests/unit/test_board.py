@@ -139,23 +139,6 @@ def test_board_that_tells_no_unique_id_is_not_the_one_that_told_it(
         assert session.uid == ""
 
 
-def test_chip_that_tells_no_unique_id_even_unprotected_is_said_to_be_erased(
-    ports: Ports, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def lift(self: Programmer, entry: Entry, ask: object) -> None:
-        self.found = Found("stm32f103xe", "")
-
-    monkeypatch.setattr(devices, "native_serial_number", lambda device: "")
-    monkeypatch.setattr(Programmer, "found", replace(Programmer.found, protected=True))
-    monkeypatch.setattr(Programmer, "unprotect", lift, raising=False)
-    board = BoardOnPort(replace(BOARD, unprotect=True), ports.open)
-    with (
-        pytest.raises(WrongChipError, match="no unique id, expected 5678; its protection was lifted, which has erased"),
-        board.in_bootloader(lambda gesture, seconds: None, "5678") as session,
-    ):
-        session.unprotect_if_asked(lambda gesture, seconds: None)
-
-
 def test_unique_id_of_the_chip_counts_more_than_a_serial_number(ports: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Programmer, "found", replace(Programmer.found, uid="1234"))
     with BoardOnPort(BOARD, ports.open).in_bootloader(lambda gesture, seconds: None, "1234") as session:
@@ -174,20 +157,19 @@ def test_board_is_left_in_peace_for_as_long_as_its_bootloader_listens(
     assert ports.events == ["open /dev/ttyACM0", "sleep 2", "ask", "close /dev/ttyACM0"]
 
 
+@pytest.mark.parametrize(("told", "words"), [("1234", "with unique id 1234"), ("", "that tells no unique id")])
 def test_other_board_that_only_an_erase_made_tell_its_unique_id_is_said_to_be_erased(
-    ports: Ports, monkeypatch: pytest.MonkeyPatch
+    ports: Ports, monkeypatch: pytest.MonkeyPatch, told: str, words: str
 ) -> None:
     def lift(self: Programmer, entry: Entry, ask: object) -> None:
-        self.found = Found("stm32f103xe", "1234")
+        self.found = Found("stm32f103xe", told)
 
     monkeypatch.setattr(devices, "native_serial_number", lambda device: "")
     monkeypatch.setattr(Programmer, "found", replace(Programmer.found, protected=True))
     monkeypatch.setattr(Programmer, "unprotect", lift, raising=False)
     board = BoardOnPort(replace(BOARD, unprotect=True), ports.open)
     with (
-        pytest.raises(
-            WrongChipError, match="unique id 1234, expected 5678; its protection was lifted, which has erased"
-        ),
+        pytest.raises(WrongChipError, match=f"{words}, expected 5678; its protection was lifted, which has erased"),
         board.in_bootloader(lambda gesture, seconds: None, "5678") as session,
     ):
         session.unprotect_if_asked(lambda gesture, seconds: None)
