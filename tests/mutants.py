@@ -307,7 +307,7 @@ MUTANTS = [
     Mutant(
         "pieces of a flash after a damaged header",
         "fleetflash/agent/protocols/flash_parts.py",
-        "    if pack(parts) != packed:",
+        '    if len(packed) != whole or packed[end:].strip(b"\\0"):',
         "    if False:",
         "tests/unit/test_flash_parts.py",
     ),
