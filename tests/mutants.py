@@ -32,6 +32,20 @@ class Mutant:
 
 MUTANTS = [
     Mutant(
+        "a board is known from its first contact on",
+        "fleetflash/agent/backup_run.py",
+        "            self.record.enrol(board.board, session.uid)\n",
+        "",
+        "tests/unit/test_backup_run.py",
+    ),
+    Mutant(
+        "nothing of a replaced board is said of another",
+        "fleetflash/agent/record.py",
+        "if known is None or (known.uid and uid and known.uid != uid):",
+        "if known is None:",
+        "tests/unit/test_backup_run.py",
+    ),
+    Mutant(
         "print state in the plan",
         "fleetflash/plan/printer.py",
         'if service.print_state == "printing":\n        return Printer.PRINTING',

@@ -52,6 +52,7 @@ class BackupRunner(Runner):
     def _read(self, name: str, board: BoardOnPort) -> None:
         self.record.log("entering", board=name)
         with board.in_bootloader(self.record.ask(name), board.board.uid) as session:
+            self.record.enrol(board.board, session.uid)
             if self.precautions.is_unfinished(session):
                 raise CannotReadError(f"{name}: an earlier write was interrupted, so what it holds now is no backup")
             self.precautions.read(session)

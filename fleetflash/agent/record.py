@@ -1,5 +1,6 @@
 """What a transaction writes down while it goes on: its journal, its events, its boards' results and the ledger."""
 
+import dataclasses
 import sys
 import time
 from typing import Any, Callable, Dict, List, Optional
@@ -65,6 +66,18 @@ class Record:
     def uid(self, board: BoardTransaction) -> str:
         """Return the unique id that the plan or the journal knows of a board, or an empty string."""
         return board.uid or uids(self.entries()).get(board.name, "")
+
+    def enrol(self, board: BoardTransaction, uid: str) -> None:
+        """Remember which board this is and where, before anything is done to it: it was met, in its bootloader.
+
+        What the ledger says of another board, which this one replaces, goes.
+        """
+        known = self.store.ledger(board.name)
+        if known is None or (known.uid and uid and known.uid != uid):
+            self._write_ledger(board, "", "", "", uid)
+        elif (uid or known.uid, board.by_path or known.by_path) != (known.uid, known.by_path):
+            met = dataclasses.replace(known, uid=uid or known.uid, by_path=board.by_path or known.by_path)
+            self.store.write_ledger(board.name, met)
 
     def enter(self, board: BoardTransaction, image: Image) -> None:
         """Enter into the host's ledger that a board runs ``image``; nothing that was latched of it is true any more."""

@@ -130,6 +130,7 @@ class Firmware:
 class LedgerEntry:
     """What the last committed transaction left on a board, and which board that was.
 
+    ``artifact``, ``image_sha256`` and ``version`` are empty while the board has only been met, as for a backup.
     ``uid``: the chip's unique id, empty where its bootloader tells none; ``by_path``: the place of its port.
     """
 

@@ -200,6 +200,7 @@ class Runner:
         started = time.monotonic()
         self.record.log("entering", board=name)
         with board.in_bootloader(self.record.ask(name), board.board.uid) as session:
+            self.record.enrol(board.board, session.uid)
             self.precautions.keep_way_back(session)
             self.record.log("writing", board=name, uid=session.uid, sha256=image.sha256)
             self.record.enter_unfinished(board.board, self.way_back.image(name), session.uid)

@@ -175,7 +175,7 @@ def _is_at(facts: BoardFacts, image: Image) -> bool:
         return False
     running = facts.firmware
     if not running.version:
-        return facts.ledger is None or facts.ledger.image_sha256 == image.sha256
+        return facts.ledger is None or facts.ledger.image_sha256 in ("", image.sha256)
     known = image.constants.items()
     return running.version == image.version and all(running.constants.get(key, value) == value for key, value in known)
 

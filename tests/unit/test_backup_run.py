@@ -51,7 +51,29 @@ def test_all_boards_are_read_with_klipper_stopped_once_and_none_is_written(host:
     assert [step for step, _ in host.steps if step in ("stop", "start", "erase", "program")] == ["stop", "start"]
     assert host.versions() == {"a": OLD, "b": OLD} and host.active and host.left_behind() == []
     assert Backups(host.store).of("a")[0].reason == "asked for" and Backups(host.store).of("a")[0].taken_at == 1000.0
-    assert host.store.ledger("a") is None
+
+
+def test_board_that_is_met_for_the_first_time_is_known_from_then_on(host: ReadingHost) -> None:
+    whole = host.backup()
+    boards = [dataclasses.replace(board, by_path=f"/dev/serial/by-path/{board.name}") for board in whole.boards]
+    assert host.run(dataclasses.replace(whole, boards=boards)) == "committed"
+    met = host.store.ledger("a")
+    assert met is not None and (met.uid, met.by_path) == (host.boards["a"].uid, "/dev/serial/by-path/a")
+    assert (met.artifact, met.image_sha256, met.version) == ("", "", "")  # nobody has written it
+
+
+def test_meeting_a_board_again_adds_what_was_not_known_of_it_and_takes_nothing_away(host: ReadingHost) -> None:
+    written = LedgerEntry("x", "5" * 64, OLD, "t-0", "ch32v203c8t6", "", 7.0, "/dev/serial/by-path/a")
+    host.store.write_ledger("a", written)
+    assert host.run(host.backup()) == "committed"
+    assert host.store.ledger("a") == dataclasses.replace(written, uid=host.boards["a"].uid)
+
+
+def test_nothing_of_the_board_that_one_replaces_is_said_of_it(host: ReadingHost) -> None:
+    host.store.write_ledger("a", LedgerEntry("x", "5" * 64, OLD, "t-0", "ch32v203c8t6", "ff" * 8))
+    assert host.run(host.backup()) == "committed"
+    met = host.store.ledger("a")
+    assert met is not None and (met.uid, met.image_sha256) == (host.boards["a"].uid, "")
 
 
 def test_board_that_can_not_be_read_is_no_failure(host: ReadingHost) -> None:
