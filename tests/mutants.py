@@ -1401,9 +1401,23 @@ MUTANTS = [
     Mutant(
         "a rejected boot is no success",
         "fleetflash/agent/board.py",
-        "            if not reason:\n                return\n",
-        "            return\n",
+        "        if reason:\n            raise SilentFirmwareError(",
+        "        if reason and not boot.verdict:\n            raise SilentFirmwareError(",
         "tests/unit/test_boots.py",
+    ),
+    Mutant(
+        "what a contract does between two attempts",
+        "fleetflash/agent/own_word.py",
+        "if not more or retry.recovery == POWER_CYCLE:",
+        "if not more:",
+        "tests/unit/test_boots.py -k between",
+    ),
+    Mutant(
+        "power cycles of the way back are its own",
+        "fleetflash/agent/patience.py",
+        "return forward_cycles(board) + BACK_CYCLES",
+        "return forward_cycles(board)",
+        "tests/unit/test_power_cycle.py -k way_back",
     ),
     Mutant(
         "boot logs are root's alone",
@@ -1429,8 +1443,8 @@ MUTANTS = [
     Mutant(
         "power cycles are bounded",
         "fleetflash/agent/power_cycle.py",
-        "is not None and done < most",
-        "is not None",
+        "return board.power is not None and self.times(name) < most",
+        "return board.power is not None",
         "tests/unit/test_power_cycle.py -k oftener",
     ),
     Mutant(

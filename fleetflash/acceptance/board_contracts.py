@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fleetflash.acceptance.contract_file import read_contract
 from fleetflash.acceptance.errors import AcceptanceError
-from fleetflash.agent.acceptance.contract import Contract
+from fleetflash.agent.acceptance.contract import POWER_CYCLE, Contract
 from fleetflash.agent.acceptance.judge import EquipmentError, check_equipment
 from fleetflash.boards import Board
 
@@ -18,6 +18,11 @@ def read_contracts(boards: Iterable[Board]) -> dict[str, Contract | str]:
             try:
                 found[board.name] = contract = read_contract(Path(board.contract).expanduser())
                 check_equipment(contract, board.equipment)
+                if contract.retry.recovery == POWER_CYCLE and board.power is None:
+                    found[board.name] = (
+                        f"contract: {contract.file} has a rejected boot recovered by a power cycle, and {board.name} "
+                        "has no power in the inventory; name what switches it, or take recovery out of the contract"
+                    )
             except (AcceptanceError, EquipmentError) as error:
                 found[board.name] = f"contract: {error}"
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from fleetflash.acceptance.errors import ContractError
 from fleetflash.acceptance.rule_node import read_match, read_rule
 from fleetflash.acceptance.yaml_nodes import Node
-from fleetflash.agent.acceptance.contract import Choice, Contract, Match, Retry, Rule, Variant
+from fleetflash.agent.acceptance.contract import POWER_CYCLE, RESET, Choice, Contract, Match, Retry, Rule, Variant
 from fleetflash.agent.acceptance.lines import parse
 from fleetflash.agent.acceptance.matcher import Matcher
 from fleetflash.agent.acceptance.panic import BROWNOUT, PANIC
@@ -84,9 +84,12 @@ def _choices(node: Node, within: float, counter: Iterator[int]) -> list[Choice]:
 
 
 def _retry(node: Node) -> Retry:
-    fields = node.fields("retry", ("attempts", "pause"))
+    fields = node.fields("retry", ("attempts", "pause", "recovery"))
     attempts = fields["attempts"].count("attempts", 1, MOST_ATTEMPTS) if "attempts" in fields else 1
-    return Retry(attempts, fields["pause"].seconds("pause") if "pause" in fields else 0.0)
+    recovery = fields["recovery"].text("recovery") if "recovery" in fields else RESET
+    if recovery not in (RESET, POWER_CYCLE):
+        fields["recovery"].refuse(f"recovery: {recovery!r} is neither {RESET} nor {POWER_CYCLE}")
+    return Retry(attempts, fields["pause"].seconds("pause") if "pause" in fields else 0.0, recovery)
 
 
 def _positive(node: Node, what: str) -> float:

@@ -151,13 +151,13 @@ class BoardOnPort:
                 raise PortError(f"{self.board.name}: port {self.board.port} means {' and '.join(found)}")
             time.sleep(0.2)
 
-    def check_runs(self, image: Image) -> None:
+    def check_runs(self, image: Image, attempt: int = 1, of: int = 1) -> None:
         """Raise ``WrongFirmwareError`` unless the board itself says that it runs ``image``, if it can say anything.
 
         ``SilentFirmwareError`` where it says nothing, or its boot is rejected.
         """
         if image.esp:
-            self._check_boots(image)
+            self._check_boot(image, attempt, of)
         if not image.klipper:
             return
         # The old firmware may talk at another rate than the new one, which is the inventory's.
@@ -168,30 +168,23 @@ class BoardOnPort:
             kind = WrongFirmwareError if found.version else SilentFirmwareError
             raise kind(f"{self.board.name} on {self.board.port}: {difference}")
 
-    def _check_boots(self, image: Image) -> None:
-        """Reset and listen, as often as the contract of the image allows; its way back is not judged by it."""
+    def _check_boot(self, image: Image, attempt: int, of: int) -> None:
+        """Reset, listen and judge; a way back is not judged by the contract of what was wanted."""
         contract = self.board.contract if image == self.board.wanted else None
-        attempts = contract.retry.attempts if contract else 1
         where = f"{self.board.name} on {self.board.port}"
-        for attempt in range(1, attempts + 1):
-            if contract and attempt > 1:
-                time.sleep(contract.retry.pause)
-            port = self._open()
-            try:
-                boot = listen(port, f"{where}, attempt {attempt} of {attempts}", contract, self.board.equipment)
-            finally:
-                port.close()
-            other = other_firmware(boot.found, image)
-            reason = other or (boot.verdict.summary() if boot.verdict else trouble(boot.found, image))
-            if self.keep_boot is not None:
-                self.keep_boot(boot, attempt, attempts, reason)
-            if not reason:
-                return
-            if other:
-                break  # no reset makes it another one
-        judged = f"its boot is rejected by {reason}" if boot.verdict and not other else reason
-        kind = WrongFirmwareError if other else SilentFirmwareError
-        raise kind(f"{where}: {judged}" + (f" (in {attempts} attempts)" if attempt > 1 else ""))
+        port = self._open()
+        try:
+            boot = listen(port, f"{where}, attempt {attempt} of {of}", contract, self.board.equipment)
+        finally:
+            port.close()
+        other = other_firmware(boot.found, image)
+        reason = other or (boot.verdict.summary() if boot.verdict else trouble(boot.found, image))
+        if self.keep_boot is not None:
+            self.keep_boot(boot, attempt, of, reason)
+        if other:
+            raise WrongFirmwareError(f"{where}: {other}")
+        if reason:
+            raise SilentFirmwareError(f"{where}: " + (f"its boot is rejected by {reason}" if boot.verdict else reason))
 
 
 def other_firmware(found: BootLog, image: Image) -> str:

@@ -50,8 +50,7 @@ class Boots:
 
 def remark(boots: List[Dict[str, Any]]) -> str:
     """Say of a board's boots (``history.boots``) that it was not accepted at once; empty otherwise."""
-    judged = [boot for boot in boots if boot["of"] > 1]
-    if len(judged) < 2 or not judged[-1]["accepted"]:
+    if not boots or boots[-1]["attempt"] == 1 or not boots[-1]["accepted"]:
         return ""
-    last = judged[-1]
-    return f"its boot was accepted at attempt {last['attempt']} of {last['of']}; at first: {judged[0]['reason']}"
+    last = boots[-1]
+    return f"its boot was accepted at attempt {last['attempt']} of {last['of']}; at first: {boots[0]['reason']}"

@@ -2,7 +2,8 @@
 
 from typing import Optional
 
-from fleetflash.agent.schema import Power, Transaction
+from fleetflash.agent.acceptance.contract import POWER_CYCLE, Retry
+from fleetflash.agent.schema import BoardTransaction, Power, Transaction
 
 #: A port that is gone gets this long to come back, in seconds: after a boot, or while a USB hub settles.
 PORT_SECONDS = 30.0
@@ -13,13 +14,24 @@ RESTORE_PAUSE = 2.0
 #: No settling gets less than this, in seconds, and none less than its boards need and this spare.
 LEAST_SECONDS, SPARE_SECONDS = 300.0, 60.0
 
-#: A board is switched off and on again so often in one transaction at most: all in all, and on the way forward, so that
-#: some of it is left for its way back.
-MOST_CYCLES, FORWARD_CYCLES = 2, 1
+#: A board is switched off and on again so often in one transaction at most, on its way forward and on its way back. A
+#: contract may ask for more on the way forward.
+FORWARD_CYCLES, BACK_CYCLES = 1, 1
 #: How long it stays off, in seconds: what is stored in its capacitors must be gone.
 OFF_SECONDS = 10.0
 #: Switching on is tried so often, with this pause in seconds: nothing may stay switched off.
 ON_ATTEMPTS, ON_PAUSE = 3, 2.0
+
+
+def forward_cycles(board: BoardTransaction) -> int:
+    """Return how often a board may be switched off and on until it runs what is wanted."""
+    retry = board.contract.retry if board.contract else Retry()
+    return max(FORWARD_CYCLES, retry.attempts - 1 if retry.recovery == POWER_CYCLE else 0)
+
+
+def most_cycles(board: BoardTransaction) -> int:
+    """Return how often a board may be switched off and on in all."""
+    return forward_cycles(board) + BACK_CYCLES
 
 
 def cycle_seconds(power: Optional[Power]) -> float:
@@ -39,7 +51,7 @@ def settle_seconds(transaction: Transaction) -> float:
     for.
     """
     absent = RESTORE_ATTEMPTS * (PORT_SECONDS + RESTORE_PAUSE) * len(transaction.boards)
-    power = (MOST_CYCLES + 1) * sum(cycle_seconds(board.power) for board in transaction.boards)
+    power = sum((most_cycles(board) + 1) * cycle_seconds(board.power) for board in transaction.boards)
     checked = transaction.checks or any(board.checks for board in transaction.boards)
     objects = transaction.checks_seconds if checked else 0.0
     attempts = (RESTORE_ATTEMPTS + 1) * transaction.restore_seconds

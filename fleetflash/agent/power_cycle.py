@@ -28,19 +28,24 @@ class PowerCycle:
         self.boards = boards
         self._begun: Dict[str, int] = {}
 
-    def may_help(self, name: str, most: int = patience.MOST_CYCLES) -> bool:
-        """Whether a board can be switched, and was not ``most`` times in this transaction already."""
+    def times(self, name: str) -> int:
+        """Return how often a board was switched off and on in this transaction."""
         # The journal knows of those before a death, and may be full.
-        done = max(power_cycles(self.record.entries()).get(name, 0), self._begun.get(name, 0))
-        return self.boards[name].board.power is not None and done < most
+        return max(power_cycles(self.record.entries()).get(name, 0), self._begun.get(name, 0))
 
-    def helps(self, name: str, error: Exception, most: int = patience.MOST_CYCLES) -> bool:
-        """Whether a board that did not come back was switched off and on, so that it is worth another attempt.
+    def may_help(self, name: str, forward: bool = False) -> bool:
+        """Whether a board can be switched, and was not so often already as it may be.
 
-        ``most``: how often it may have been done in this transaction, this time included.
+        ``forward``: it is on its way to what is wanted, which leaves some for its way back.
         """
+        board = self.boards[name].board
+        most = patience.forward_cycles(board) if forward else patience.most_cycles(board)
+        return board.power is not None and self.times(name) < most
+
+    def helps(self, name: str, error: Exception, forward: bool = False) -> bool:
+        """Whether a board that did not come back was switched off and on, so that it is worth another attempt."""
         power = self.boards[name].board.power
-        if power is None or not isinstance(error, NOT_BACK) or not self.may_help(name, most):
+        if power is None or not isinstance(error, NOT_BACK) or not self.may_help(name, forward):
             return False
         self._begun[name] = self._begun.get(name, 0) + 1
         self.record.log("power-cycling", board=name, reason=str(error))
@@ -52,12 +57,12 @@ class PowerCycle:
         self.record.log("power-cycled", board=name)
         return True
 
-    def retry(self, name: str, action: Callable[[], None], most: int = patience.MOST_CYCLES) -> None:
+    def retry(self, name: str, action: Callable[[], None]) -> None:
         """Do something with a board; once more if a power cycle helps. Raises what the last attempt has raised."""
         try:
             action()
         except NOT_BACK as error:
-            if not self.helps(name, error, most):
+            if not self.helps(name, error):
                 raise
             action()
 

@@ -29,7 +29,6 @@ from fleetflash.agent.lease import lend_port
 from fleetflash.agent.lent_tool import LentTool
 from fleetflash.agent.object_checks import ObjectChecks
 from fleetflash.agent.own_word import OwnWord
-from fleetflash.agent.patience import FORWARD_CYCLES
 from fleetflash.agent.port import Port
 from fleetflash.agent.power_cycle import NOT_BACK, PowerCycle
 from fleetflash.agent.precautions import Precautions
@@ -191,7 +190,7 @@ class Runner:
         try:
             self._write(board, wanted)
         except NOT_BACK as error:
-            if name in unsettled(self.record.entries()) or not self.power.helps(name, error, FORWARD_CYCLES):
+            if name in unsettled(self.record.entries()) or not self.power.helps(name, error, forward=True):
                 raise
             self._write(board, wanted)
 

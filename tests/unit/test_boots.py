@@ -9,14 +9,16 @@ import pytest
 
 from fleetflash.acceptance.contract_file import read_contract
 from fleetflash.agent import board as board_module
-from fleetflash.agent import history
-from fleetflash.agent.acceptance.contract import Contract
-from fleetflash.agent.board import BoardOnPort, WrongFirmwareError
+from fleetflash.agent import history, own_word, patience
+from fleetflash.agent.acceptance.contract import POWER_CYCLE, Contract
+from fleetflash.agent.board import BoardOnPort, SilentFirmwareError, WrongFirmwareError
 from fleetflash.agent.boot_watch import Boot
 from fleetflash.agent.boots import Boots, remark
+from fleetflash.agent.own_word import OwnWord
+from fleetflash.agent.power_cycle import PowerCycle
 from fleetflash.agent.protocols.esp_boot_log import BootLog
 from fleetflash.agent.record import Record
-from fleetflash.agent.schema import BoardTransaction, Entry, Firmware, Image
+from fleetflash.agent.schema import BoardTransaction, Entry, Firmware, Image, Power
 from fleetflash.agent.store import Store
 from fleetflash.report import monitor_logs
 from tests.unit.boot_logs import CONTRACT, WITH_CARD, WITHOUT_CARD, judge
@@ -71,38 +73,48 @@ class Bench:
     def keep(self, boot: Boot, attempt: int, of: int, reason: str) -> None:
         self.kept.append((attempt, of, reason))
 
+    def check(self) -> None:
+        """As a transaction does, for a board that can be switched off and on once."""
+
+        class Switch(PowerCycle):
+            def __init__(self, bench: Bench) -> None:
+                self.bench = bench
+
+            def times(self, name: str) -> int:
+                return self.bench.events.count("power cycle")
+
+            def helps(self, name: str, error: Exception, forward: bool = False) -> bool:
+                board = self.bench.board.board
+                if board.power is None or self.times(name) >= patience.forward_cycles(board):
+                    return False
+                self.bench.events.append("power cycle")
+                return True
+
+        OwnWord({"gateway": self.board}, Switch(self), lambda: None).check(self.board)
+
 
 def bench(monkeypatch: pytest.MonkeyPatch, *boots: Boot, contract: bool = True) -> Bench:
     bench = Bench(list(boots), read_contract(CONTRACT) if contract else None)
     monkeypatch.setattr(board_module, "listen", bench.listen)
-    monkeypatch.setattr(board_module.time, "sleep", lambda seconds: bench.events.append(f"pause {seconds:g}"))
+    monkeypatch.setattr(own_word.time, "sleep", lambda seconds: bench.events.append(f"pause {seconds:g}"))
     monkeypatch.setattr(BoardOnPort, "_device", lambda board: "/dev/ttyUSB0")
     return bench
 
 
+ONE_BOOT = ["open", "reset", "close"]
+
+
 def test_a_boot_that_is_accepted_at_once_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     at = bench(monkeypatch, Boot(V2, b"", GOOD))
-    at.board.check_runs(IMAGE)
-    assert at.events == ["open", "reset", "close"]
+    at.check()
+    assert at.events == ONE_BOOT
     assert at.kept == [(1, 3, "")] and at.judged_by == [(True, {"sd": "yes"})]
 
 
 def test_a_rejected_boot_is_tried_again_after_a_pause_and_each_attempt_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     at = bench(monkeypatch, Boot(V2, b"", BAD), Boot(V2, b"", BAD), Boot(V2, b"", GOOD))
-    at.board.check_runs(IMAGE)
-    assert at.events == [
-        "open",
-        "reset",
-        "close",
-        "pause 2",
-        "open",
-        "reset",
-        "close",
-        "pause 2",
-        "open",
-        "reset",
-        "close",
-    ]
+    at.check()
+    assert at.events == [*ONE_BOOT, "pause 2", *ONE_BOOT, "pause 2", *ONE_BOOT]
     assert at.kept == [(1, 3, BAD.summary()), (2, 3, BAD.summary()), (3, 3, "")]
 
 
@@ -110,18 +122,51 @@ def test_a_boot_that_is_never_accepted_is_told_with_the_deciding_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     at = bench(monkeypatch, Boot(V2, b"", BAD))
-    with pytest.raises(WrongFirmwareError) as wrong:
-        at.board.check_runs(IMAGE)
+    with pytest.raises(SilentFirmwareError) as wrong:
+        at.check()
     assert len(at.kept) == 3
     assert str(wrong.value).startswith("gateway on /dev/ttyUSB0: its boot is rejected by 'equipment sd'")
     assert "line 10 at 1.100 s: I (1100) sd: SD state -> ABSENT" in str(wrong.value)
     assert str(wrong.value).endswith("(in 3 attempts)")
 
 
+def test_a_board_whose_boots_are_all_rejected_has_one_more_after_a_power_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = bench(monkeypatch, *[Boot(V2, b"", BAD)] * 3, Boot(V2, b"", GOOD))
+    at.board.board = replace(at.board.board, power=Power(device="relay"))
+    at.check()
+    assert at.events[-5:] == ["power cycle", "pause 2", *ONE_BOOT] and at.events.count("power cycle") == 1
+    assert [kept[:2] for kept in at.kept] == [(1, 3), (2, 3), (3, 3), (4, 4)]
+
+
+def test_a_board_that_power_does_not_mend_is_given_up_after_the_one_attempt_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at = bench(monkeypatch, Boot(V2, b"", BAD))
+    at.board.board = replace(at.board.board, power=Power(device="relay"))
+    with pytest.raises(SilentFirmwareError, match=r"\(in 4 attempts\)$"):
+        at.check()
+    assert len(at.kept) == 4 and at.events.count("power cycle") == 1
+
+
+def test_a_contract_may_have_the_power_cycled_between_all_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = bench(monkeypatch, Boot(V2, b"", BAD))
+    assert at.board.board.contract is not None
+    retry = replace(at.board.board.contract.retry, recovery=POWER_CYCLE)
+    contract = replace(at.board.board.contract, retry=retry)
+    at.board.board = replace(at.board.board, power=Power(device="relay"), contract=contract)
+    with pytest.raises(SilentFirmwareError, match=r"\(in 3 attempts\)$"):
+        at.check()
+    between = ["power cycle", "pause 2"]
+    assert at.events == [*ONE_BOOT, *between, *ONE_BOOT, *between, *ONE_BOOT]
+    assert [kept[:2] for kept in at.kept] == [(1, 3), (2, 3), (3, 3)]
+    # What the way forward has used up is not taken from the way back.
+    assert patience.most_cycles(at.board.board) == 3
+
+
 def test_another_version_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     at = bench(monkeypatch, Boot(BootLog("v1"), b"", GOOD))
     with pytest.raises(WrongFirmwareError, match="boots v1, expected v2"):
-        at.board.check_runs(IMAGE)
+        at.check()
     assert at.kept == [(1, 3, "boots v1, expected v2")]
 
 
@@ -179,6 +224,10 @@ def test_a_boot_that_can_not_be_kept_is_no_reason_to_fail(tmp_path: Path, monkey
 def test_a_boot_that_was_accepted_at_once_needs_no_remark() -> None:
     assert remark([]) == ""
     assert remark([{"attempt": 1, "of": 3, "accepted": True, "reason": ""}]) == ""
+    rejected = {"attempt": 1, "of": 1, "accepted": False, "reason": "panics"}
+    assert remark([rejected, {"attempt": 1, "of": 1, "accepted": True, "reason": ""}]) == ""  # its way back
+    only_power_helped = remark([rejected, {"attempt": 2, "of": 2, "accepted": True, "reason": ""}])
+    assert only_power_helped == "its boot was accepted at attempt 2 of 2; at first: panics"
 
 
 def test_logs_are_kept_on_the_controller_for_the_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

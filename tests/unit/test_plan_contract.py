@@ -44,16 +44,26 @@ def test_the_settle_window_is_part_of_what_is_expected_to_take_time() -> None:
 def test_a_contract_that_can_not_be_used_refuses_the_board(tmp_path: Path) -> None:
     broken = tmp_path / "boot.yaml"
     broken.write_text("contract: 1\nwithin: soon\n")
+    cycled = tmp_path / "cycled.yaml"
+    cycled.write_text(CONTRACT.read_text().replace("pause: 2 s", "pause: 2 s, recovery: power-cycle"))
     for wanted, words in (
         (gateway(contract=str(broken)), "settle is missing"),
         (gateway(contract=str(tmp_path / "none.yaml")), "none.yaml: No such file"),
         (gateway(equipment={"sd": "maybe"}), "sd = 'maybe': io-expander-sd.yaml expects yes or no"),
+        (gateway(contract=str(cycled)), "gateway has no power in the inventory"),
     ):
         found = planned(wanted)
         assert found.transaction is None
         assert (found.boards[0].action, words in found.boards[0].reason) == (Action.REFUSE, True), found.boards[
             0
         ].reason
+
+
+def test_a_contract_that_cycles_the_power_takes_a_board_whose_power_can_be(tmp_path: Path) -> None:
+    cycled = tmp_path / "cycled.yaml"
+    cycled.write_text(CONTRACT.read_text().replace("pause: 2 s", "pause: 2 s, recovery: power-cycle"))
+    found = planned(gateway(contract=str(cycled), equipment={"sd": "yes"}, power={"moonraker": "relay"}))
+    assert found.transaction is not None
 
 
 def test_a_gateway_that_is_current_needs_no_contract(tmp_path: Path) -> None:

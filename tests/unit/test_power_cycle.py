@@ -8,12 +8,13 @@ import pytest
 from transaction_host import NEW, OLD, Death, FakeHost, make_host
 
 from fleetflash.agent import patience, power_cycle, power_supply
-from fleetflash.agent.patience import MOST_CYCLES, ON_ATTEMPTS, cycle_seconds, settle_seconds
+from fleetflash.agent.patience import BACK_CYCLES, FORWARD_CYCLES, ON_ATTEMPTS, cycle_seconds, settle_seconds
 from fleetflash.agent.port import PortError
 from fleetflash.agent.power_supply import PowerError
 from fleetflash.agent.protocols.errors import NoAnswerError, VerifyError
 from fleetflash.agent.schema import Firmware, Power, Transaction
 
+MOST_CYCLES = FORWARD_CYCLES + BACK_CYCLES
 RELAY = Power(device="relay")
 PERSON = Power(gesture="pull its plug", seconds=120.0)
 MakeHost = Callable[..., FakeHost]

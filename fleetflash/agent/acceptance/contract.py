@@ -78,12 +78,20 @@ class Choice:
     within: float = 0.0
 
 
+#: What is done about a boot that was rejected, before the next attempt.
+RESET, POWER_CYCLE = "reset", "power-cycle"
+
+
 @dataclass(frozen=True)
 class Retry:
-    """How often a boot is tried that was rejected: reset, after ``pause`` seconds, ``attempts`` times in all."""
+    """How often a boot is tried that was rejected: ``attempts`` times in all, ``pause`` seconds after ``recovery``.
+
+    Every attempt begins with a reset; ``power-cycle`` has the board switched off and on before that.
+    """
 
     attempts: int = 1
     pause: float = 0.0
+    recovery: str = RESET
 
 
 @dataclass(frozen=True)
