@@ -1,6 +1,7 @@
 """Proof that each guard is load-bearing: break it on purpose, and a named test must notice.
 
 ``make mutants`` copies the tree, applies one mutation at a time to a copy and runs the named tests against it.
+``tests/mutants.py WORDS`` tries those whose guard holds the words.
 """
 
 import os
@@ -1877,7 +1878,9 @@ def passes(tests: str, tree: Path) -> bool:
     return subprocess.run(command, cwd=tree, env=environment, capture_output=True).returncode == 0
 
 
-def main() -> int:
+def main(words: str) -> int:
+    """Try the mutants whose guard holds ``words``, all of them for none."""
+    mutants = [mutant for mutant in MUTANTS if words in mutant.guard]
     with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(JOBS) as pool:
         trees: Queue[Path] = Queue()
         ignored = shutil.ignore_patterns(".git", ".venv", "artifacts", "__pycache__", ".*_cache")
@@ -1896,16 +1899,16 @@ def main() -> int:
             print(f"{'SURVIVED' if alive else 'killed  '}  {mutant.guard}", flush=True)
             return alive
 
-        named = sorted({mutant.tests for mutant in MUTANTS})
+        named = sorted({mutant.tests for mutant in mutants})
         for tests, fine in zip(
             named, pool.map(lambda tests: in_a_tree(lambda tree: passes(tests, tree)), named), strict=True
         ):
             if not fine:
                 raise SystemExit(f"{tests} fails without any mutation: nothing can be learned from it")
-        survived = list(pool.map(is_alive, MUTANTS)).count(True)
-    print(f"{len(MUTANTS)} mutants, survived = {survived}")
+        survived = list(pool.map(is_alive, mutants)).count(True)
+    print(f"{len(mutants)} mutants, survived = {survived}")
     return 1 if survived else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(" ".join(sys.argv[1:])))
