@@ -16,13 +16,11 @@ from fleetflash.agent.protocols.errors import ProtectedError, ProtocolError, Wro
 from fleetflash.agent.protocols.esp_boot_log import BootLog
 from fleetflash.agent.protocols.programmer import Ask, Programmer, Progress, Target, ToolProgrammer
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
-from fleetflash.agent.schema import BoardTransaction, Firmware, Image
+from fleetflash.agent.schema import ELF_SHA256, BoardTransaction, Firmware, Image
 from fleetflash.agent.tools.process import Tool
 
 OpenPort = Callable[[str, int], SerialPort]
 
-#: The fact of an ESP image that its boot log tells the beginning of.
-ELF_SHA256 = "elf_sha256"
 #: A board that has just been reset gets this long to answer with its firmware, in seconds.
 BOOT_SECONDS = 15.0
 

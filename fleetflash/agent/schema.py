@@ -17,6 +17,8 @@ T = TypeVar("T")
 STATE = "/var/lib/fleetflash"
 #: The transient unit under which a transaction runs. Its name is the host's lock.
 UNIT = "fleetflash.service"
+#: The constant of an ESP image that its boot log tells the beginning of.
+ELF_SHA256 = "elf_sha256"
 
 #: What Klipper's own code is called among the boards of a transaction; no board can have a name with a blank.
 HOST_CODE = "host code"

@@ -1,4 +1,4 @@
-"""From what was gathered to an incident and its files. Pure, but for the build's log; nothing leaves it unredacted."""
+"""From what was gathered to an incident and its files, nothing of it unredacted. Only logs that are here are read."""
 
 import json
 import platform
@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from fleetflash import __version__
-from fleetflash.agent.schema import Evidence, to_json
+from fleetflash.agent.schema import ELF_SHA256, Evidence, to_json
 from fleetflash.build.builds import LOG, Build, Builds
+from fleetflash.firmware.symbols import SymbolFiles
+from fleetflash.incident.boot_files import boot_files
 from fleetflash.incident.diagnosis import diagnose
 from fleetflash.incident.incident import COLLECTED, Incident, incident_id
 from fleetflash.incident.redaction import Redactor
 from fleetflash.link import agent_archive
 from fleetflash.plan import HostPlan
+from fleetflash.report import monitor_logs
 from fleetflash.report.rows import plan_rows
 
 #: Lines of a build's log that are kept.
@@ -43,13 +46,19 @@ class Occasion:
 
 
 def make(
-    occasion: Occasion, plan: HostPlan | None, evidence: Evidence | None, builds: Builds[Build], redactor: Redactor
+    occasion: Occasion,
+    plan: HostPlan | None,
+    evidence: Evidence | None,
+    builds: Builds[Build],
+    symbols: SymbolFiles,
+    redactor: Redactor,
 ) -> tuple[Incident, dict[str, str]]:
     """Return the incident and its files (path → text), without secrets.
 
     + plan: ``None`` when the transaction was another controller's, whose plan nobody has
     + evidence: ``None`` when the host could not be asked
     + builds: where the logs of builds are
+    + symbols: where the ELF files of gateways' builds are
     """
     journal: Sequence[Mapping[str, Any]] = evidence.journal if evidence and evidence.journal else occasion.events
     logs = {name: excerpt.lines for name, excerpt in evidence.logs.items()} if evidence else {}
@@ -76,8 +85,20 @@ def make(
     )
     clean = Incident.from_json(json.dumps(redactor.value(asdict(incident))))
     values = {name: _as_text(name, redactor.value(value)) for name, value in _values(occasion, plan, evidence).items()}
-    texts = {**_logs(evidence), **_build_logs(plan, builds)}
+    directory = monitor_logs.directory(occasion.host, incident.transaction)
+    boots = dict(boot_files(outcome, _elf_files(plan, evidence), directory, symbols))
+    texts = {**_logs(evidence), **boots, **_build_logs(plan, builds)}
     return clean, {**values, **{name: redactor.text(text) for name, text in texts.items()}}
+
+
+def _elf_files(plan: HostPlan | None, evidence: Evidence | None) -> dict[str, str]:
+    """Return board → sha256 of the ELF file of what was wanted, for gateways."""
+    whole = to_json(plan.transaction) if plan and plan.transaction else None
+    whole = whole or (evidence.record.get("transaction") if evidence else None) or {}
+    constants = {
+        str(board.get("name")): board.get("wanted", {}).get("constants", {}) for board in whole.get("boards", [])
+    }
+    return {name: str(known[ELF_SHA256]) for name, known in constants.items() if ELF_SHA256 in known}
 
 
 def what(plan: HostPlan | None, evidence: Evidence | None) -> list[str]:

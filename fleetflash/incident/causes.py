@@ -25,6 +25,39 @@ class Cause:
 
 CAUSES = (
     Cause(
+        "brown-out",
+        r"its boot is rejected by 'brownouts'|does not run \S+: Brownout detector",
+        "The board's supply sags while the new firmware starts: its brown-out detector has reset it.",
+        "Give {board} a stronger supply or a shorter cable, then run again; see boots/ in this bundle.",
+    ),
+    Cause(
+        "panic",
+        r"its boot is rejected by 'panics'|does not run \S+: (?:Guru Meditation|abort\(\))",
+        "The new firmware panicked while it started.",
+        "Read boots/ in this bundle: it says in which functions, where the build was made here. Mend the firmware, or "
+        "pin another.",
+    ),
+    Cause(
+        "boot-rejected",
+        r"its boot is rejected by '(?P<rule>[^']*)' \((?P<where>[^)]*)\)",
+        "The new firmware was written and starts, but its contract does not accept the boot: {rule} ({where}).",
+        "Read boots/ and the monitor log in this bundle, and look on {board} at what the rule is about. If the rule is "
+        "wrong, mend it; fleetflash accept judges the log again.",
+    ),
+    Cause(
+        "backup-command",
+        r"backup_command (?P<command>\S+) (?:ended|did not end)",
+        "The user's own {command} did not succeed, so the board was left as it was.",
+        "Put {command} right on {host} (its last words are above), then run again.",
+    ),
+    Cause(
+        "tool-died",
+        r"esptool (?:ended|takes nothing|says nothing)",
+        "esptool did not go on to its end.",
+        "Run again. If it ends at the same place: its last words are above; see that {host} has memory and disk left, "
+        "and that its virtualenv is whole (deploys/site.py makes it anew).",
+    ),
+    Cause(
         "switched-off",
         r"may be switched off still",
         "The board was switched off because it did not come back, and could not be switched on again.",

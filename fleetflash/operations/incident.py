@@ -15,6 +15,8 @@ from fleetflash.build.location import cache_directory
 from fleetflash.facts.decision import controller, decide, transport
 from fleetflash.facts.evidence import evidence
 from fleetflash.facts.verification import DEFAULT_MOONRAKER, moonraker_port
+from fleetflash.firmware.store import Store
+from fleetflash.firmware.symbols import SymbolFiles
 from fleetflash.incident import bundle
 from fleetflash.incident.archive import Archive, IncidentError
 from fleetflash.incident.bundle import Occasion
@@ -69,7 +71,7 @@ def record(
             if kept is not None:
                 report.current(target.state).add_incident(kept)
         else:
-            found, _ = bundle.make(occasion, plan, None, _builds(target), of_run(target.state))
+            found, _ = bundle.make(occasion, plan, None, _builds(target), SymbolFiles.of(Store()), of_run(target.state))
             Archive().record(found)
     except Exception as error:  # the board's outcome must not depend on what is written about it
         logger.warning(f"{target.print_prefix}the record could not be kept: {error}")
@@ -83,7 +85,7 @@ def _keep(target: Any, plan: HostPlan | None, occasion: Occasion, transaction: s
     except LinkError as error:
         logger.warning(f"{target.print_prefix}without the host's own evidence: {error}")
         occasion = Occasion(**{**vars(occasion), "problem": f"the host could not be asked for evidence: {error}"})
-    incident, files = bundle.make(occasion, plan, found, _builds(target), of_run(target.state))
+    incident, files = bundle.make(occasion, plan, found, _builds(target), SymbolFiles.of(Store()), of_run(target.state))
     try:
         Archive().keep(incident, files)
     except IncidentError as error:

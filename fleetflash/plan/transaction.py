@@ -2,7 +2,16 @@
 
 from collections.abc import Sequence
 
-from fleetflash.agent.schema import BoardTransaction, Entry, Hold, Image, Snapshot, Transaction, TransactionFacts
+from fleetflash.agent.schema import (
+    ELF_SHA256,
+    BoardTransaction,
+    Entry,
+    Hold,
+    Image,
+    Snapshot,
+    Transaction,
+    TransactionFacts,
+)
 from fleetflash.boards import KLIPPER_RESTART_SECONDS, PROGRAMMERS, KlipperHost
 from fleetflash.firmware.artifact import Artifact
 from fleetflash.plan.hold import kept_for
@@ -141,7 +150,7 @@ def _image(artifact: Artifact) -> Image:
         size=artifact.size,
         version=facts.version if facts else artifact.version,
         build_versions=facts.build_versions if facts else "",
-        constants=dict(facts.constants) if facts else {"elf_sha256": esp.elf_sha256} if esp else {},
+        constants=dict(facts.constants) if facts else {ELF_SHA256: esp.elf_sha256} if esp else {},
         klipper=facts is not None,
         esp=esp is not None,
     )

@@ -1,5 +1,6 @@
 """ESP32 gateways at printers' hosts: whole layouts through esptool, from the host's own and from here."""
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,6 +130,13 @@ def test_a_boot_is_judged_tried_again_and_taken_back_by_the_host(fleet: Gateways
     assert judged.code == 1 and judged.line("FAIL panics"), judged.output
     # The last one is that of the way back, which the contract does not judge.
     assert f"App version:      {wanted}" in (newest / "monitor-gateway-3.log").read_text()
+    assert rejected.line("The new firmware panicked"), rejected.output
+    bundle = fleet.directory / "incidents" / f"{newest.name}-printer-1"
+    told = json.loads((bundle / "incident.json").read_text())
+    assert (told["cause"], told["outcome"]) == ("panic", "restored")
+    first, last = ((bundle / f"boots/gateway-{number}.txt").read_text() for number in (1, 3))
+    assert "FAIL panics" in first and "panic in line" in first
+    assert "nothing was wrong with it" in last and (bundle / "logs/monitor-gateway-3.log").is_file()
 
 
 def test_another_board_on_the_port_is_refused(fleet: Gateways) -> None:

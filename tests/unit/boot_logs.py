@@ -1,5 +1,6 @@
 """Boot logs for tests: those of the report on the SD card behind an IO expander, and what can be wrong with them."""
 
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -39,6 +40,22 @@ PANIC = (
     "",
     "Rebooting...",
 )
+
+
+SOURCE = """
+void mount_card(void) { for (;;) ; }
+void app_main(void) { mount_card(); }
+"""
+
+
+def build_elf(directory: Path) -> Path:
+    """Build what ``PANIC`` fails in, where an ESP32 maps its code; for another machine of 32 bits."""
+    source, program = directory / "main.c", directory / "app.elf"
+    source.write_text(SOURCE)
+    place = ["-Wl,-Ttext=0x400d0000", "-Wl,-e,app_main", "-Wl,--build-id=none"]
+    command = ["gcc", "-m32", "-g", "-O0", "-fcf-protection=none", "-nostdlib", "-static", "-no-pie"]
+    subprocess.run([*command, *place, str(source), "-o", str(program)], check=True)
+    return program
 
 
 def text(lines: Sequence[str]) -> bytes:

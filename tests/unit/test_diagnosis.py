@@ -28,6 +28,16 @@ def outcome(result: str = "restored", detail: str = "", board: str = "bmcu") -> 
 
 #: (what the flasher, klippy or systemd says, the cause that it must be)
 SAID = [
+    ("gw on /dev/p: its boot is rejected by 'ready' (boot.yaml:6): never came (in 3 attempts)", "boot-rejected"),
+    ("gw on /dev/p: its boot is rejected by 'sd' (b.yaml:6): came; line 3: held by pid 7 (x)", "boot-rejected"),
+    ("gw on /dev/p: its boot is rejected by 'brownouts' (b.yaml): must not come; line 9: Brownout", "brown-out"),
+    ("gw on /dev/p: does not run v2: Brownout detector was triggered", "brown-out"),
+    ("gw on /dev/p: its boot is rejected by 'panics' (b.yaml): must not come; line 9: Guru Meditation", "panic"),
+    ("gw on /dev/p: does not run v2: abort() was called at PC 0x400d0032", "panic"),
+    ("gw on /dev/p: does not run v2: it restarts again and again (rst:0xc (SW_CPU_RESET))", "does-not-run"),
+    ("bmcu: backup_command /usr/bin/save ended with exit code 3, so nothing was erased; it said: x", "backup-command"),
+    ("/dev/p: esptool ended: MemoryError", "tool-died"),
+    ("/dev/p: esptool says nothing for 60 s and was ended", "tool-died"),
     ("bmcu on /dev/p: found chip 19:31, expected 19:30 (ch32v203c8u6); nothing was erased. Correct", "wrong-chip"),
     ("bmcu on /dev/p: found the board with unique id aabb, expected ccdd; nothing was erased", "wrong-board"),
     ("bmcu on /dev/p: the chip is read-protected; lifting that erases it", "protected"),

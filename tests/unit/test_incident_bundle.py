@@ -12,6 +12,7 @@ import pytest
 from fleetflash.agent.schema import Evidence, Excerpt, to_json
 from fleetflash.build.builds import Build, Builds
 from fleetflash.cli import main
+from fleetflash.firmware.symbols import SymbolFiles
 from fleetflash.incident.archive import Archive
 from fleetflash.incident.bundle import Occasion, make
 from fleetflash.incident.incident import Incident
@@ -50,7 +51,8 @@ def evidence() -> Evidence:
 def made(tmp_path: Path, found: Evidence | None = None, **fields: Any) -> tuple[Incident, dict[str, str]]:
     occasion = Occasion(**{"host": "printer-1", "transaction": "t1", "who": "me@here", "why": f"trying {CANARY}",
                            "outcome": OUTCOME, **fields})  # fmt: skip
-    return make(occasion, plan(), found, Builds(tmp_path, Build), Redactor([CANARY]))
+    symbols = SymbolFiles(tmp_path / "symbols")
+    return make(occasion, plan(), found, Builds(tmp_path, Build), symbols, Redactor([CANARY]))
 
 
 def test_bundle_has_everything_and_no_secret(tmp_path: Path) -> None:
@@ -83,7 +85,7 @@ def test_log_of_the_images_build_is_in_the_bundle(tmp_path: Path) -> None:
     (tmp_path / ("k" * 64) / "build.log").write_text("".join(f"line {n}\n" for n in range(500)) + f"token={CANARY}\n")
     whole = plan(snapshot(), board(), artifacts=(built, plan().artifacts[plan().boards[0].way_back.image_sha256]))  # type: ignore[union-attr]
     occasion = Occasion("printer-1", "t1", "me", "x", OUTCOME)
-    _, files = make(occasion, whole, None, Builds(tmp_path, Build), Redactor())
+    _, files = make(occasion, whole, None, Builds(tmp_path, Build), SymbolFiles(tmp_path), Redactor())
     lines = files["build/bmcu.log"].splitlines()
     assert len(lines) == 200 and lines[-2:] == ["line 499", "token=[redacted]"]
 

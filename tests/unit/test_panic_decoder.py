@@ -1,6 +1,5 @@
 """Addresses of a panic become functions: by the tool of the toolchain, or by the ELF's own symbols."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,12 +9,8 @@ from fleetflash.acceptance.errors import PanicError
 from fleetflash.acceptance.panic_decoder import Symbols, addresses
 from fleetflash.agent.acceptance.panic import Panic
 from fleetflash.cli import main
-from tests.unit.boot_logs import CONTRACT, PANIC, WITH_CARD, text
+from tests.unit.boot_logs import CONTRACT, PANIC, WITH_CARD, build_elf, text
 
-SOURCE = """
-void mount_card(void) { for (;;) ; }
-void app_main(void) { mount_card(); }
-"""
 RISCV = (
     "Guru Meditation Error: Core  0 panic'ed (Load access fault). Exception was unhandled.",
     "Core  0 register dump:",
@@ -25,14 +20,7 @@ RISCV = (
 
 @pytest.fixture(scope="module")
 def elf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program where an ESP32 maps its code; for another machine of 32 bits, since symbols are the same for all."""
-    directory = tmp_path_factory.mktemp("elf")
-    source, program = directory / "main.c", directory / "app.elf"
-    source.write_text(SOURCE)
-    place = ["-Wl,-Ttext=0x400d0000", "-Wl,-e,app_main", "-Wl,--build-id=none"]
-    command = ["gcc", "-m32", "-g", "-O0", "-fcf-protection=none", "-nostdlib", "-static", "-no-pie"]
-    subprocess.run([*command, *place, str(source), "-o", str(program)], check=True)
-    return program
+    return build_elf(tmp_path_factory.mktemp("elf"))
 
 
 def test_addresses_of_a_backtrace_come_in_order_and_once() -> None:

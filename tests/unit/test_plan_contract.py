@@ -45,7 +45,7 @@ def test_a_contract_that_can_not_be_used_refuses_the_board(tmp_path: Path) -> No
     broken = tmp_path / "boot.yaml"
     broken.write_text("contract: 1\nwithin: soon\n")
     cycled = tmp_path / "cycled.yaml"
-    cycled.write_text(CONTRACT.read_text().replace("pause: 2 s", "pause: 2 s, recovery: power-cycle"))
+    cycled.write_text(CONTRACT.read_text().replace("pause: 2 s", "pause: 2 s\n  recovery: power-cycle"))
     for wanted, words in (
         (gateway(contract=str(broken)), "settle is missing"),
         (gateway(contract=str(tmp_path / "none.yaml")), "none.yaml: No such file"),
@@ -61,7 +61,7 @@ def test_a_contract_that_can_not_be_used_refuses_the_board(tmp_path: Path) -> No
 
 def test_a_contract_that_cycles_the_power_takes_a_board_whose_power_can_be(tmp_path: Path) -> None:
     cycled = tmp_path / "cycled.yaml"
-    cycled.write_text(CONTRACT.read_text().replace("pause: 2 s", "pause: 2 s, recovery: power-cycle"))
+    cycled.write_text(CONTRACT.read_text().replace("pause: 2 s", "pause: 2 s\n  recovery: power-cycle"))
     found = planned(gateway(contract=str(cycled), equipment={"sd": "yes"}, power={"moonraker": "relay"}))
     assert found.transaction is not None
 
