@@ -17,6 +17,8 @@ T = TypeVar("T")
 STATE = "/var/lib/fleetflash"
 #: The transient unit under which a transaction runs. Its name is the host's lock.
 UNIT = "fleetflash.service"
+#: ``Firmware.source`` of a gateway that told its version through the network.
+API = "api"
 #: The constant of an ESP image that its boot log tells the beginning of.
 ELF_SHA256 = "elf_sha256"
 
@@ -117,8 +119,8 @@ class Firmware:
     """What a board says that it runs.
 
     ``source``: ``klippy`` (asked while Klipper runs), ``identify`` (asked on the port), ``boot-log`` (heard while it
-    started), ``unasked`` (somebody else has the port, or asking would disturb it) or ``none`` (it does not answer);
-    ``error`` says why.
+    started), ``api`` (the controller asked it through the network), ``unasked`` (somebody else has the port, or asking
+    would disturb it) or ``none`` (it does not answer); ``error`` says why.
     """
 
     source: str

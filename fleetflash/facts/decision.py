@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fleetflash.acceptance.board_contracts import read_contracts
-from fleetflash.boards import Board, BoardDataError, KlipperHost, read_host
+from fleetflash.agent.schema import API, BoardFacts, Firmware, Snapshot
+from fleetflash.boards import PROGRAMMERS, Board, BoardDataError, KlipperHost, read_host
 from fleetflash.facts.host_code import compared, wanted_code
 from fleetflash.facts.snapshot import snapshot
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
+from fleetflash.functional.version_api import VersionApiError, running_version
 from fleetflash.incident.redaction import of_run
 from fleetflash.link.errors import LinkError, UnreachableError
 from fleetflash.link.tool import why_no_esptool
@@ -58,7 +60,7 @@ def _plan(host: Any, back: bool) -> HostPlan:
     if rollback is not None:
         desired = aimed(desired, rollback)
     code = _wanted_code(host, desired, catalogue, rollback, cache)
-    observed = snapshot(transport(host), desired, code.commit if code else "")
+    observed = _asked(desired, snapshot(transport(host), desired, code.commit if code else ""))
     code = compared(code, observed.checkout, cache) if code else None
     # What somebody typed for one run is no pin that a hold could have been waiting for.
     typed = override.keys() & {"firmware_version", "klipper_version"}
@@ -72,6 +74,24 @@ def _plan_backup(host: Any) -> HostPlan:
     # It goes into records here and on the host.
     reason = of_run(host.state).text(str(host.data.get("backup_reason") or ""))
     return plan_backup(desired, observed, catalogue, _identity(), reason)
+
+
+def _asked(desired: KlipperHost, observed: Snapshot) -> Snapshot:
+    """Ask gateways whose checks name a version API what they run, where the host could not."""
+    boards = {board.name: board for board in desired.boards}
+
+    def told(name: str, facts: BoardFacts) -> BoardFacts:
+        board = boards.get(name)
+        if board is None or facts.firmware.source != "unasked" or PROGRAMMERS[board.programmer].klipper:
+            return facts
+        try:
+            version = running_version(desired.name, board)
+        except VersionApiError as error:
+            silent = dataclasses.replace(facts.firmware, error=f"its API does not say what it runs: {error}")
+            return dataclasses.replace(facts, firmware=silent)
+        return dataclasses.replace(facts, firmware=Firmware(API, version)) if version else facts
+
+    return dataclasses.replace(observed, boards={name: told(name, facts) for name, facts in observed.boards.items()})
 
 
 def _catalogue(judged: Sequence[Board] = ()) -> Catalogue:

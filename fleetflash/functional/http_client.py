@@ -55,6 +55,14 @@ def ask_until(check: HttpCheck, secret: Secret | None) -> Verdict:
     raise AskError(redact(said, [secret] if secret else []))
 
 
+def ask_once(check: HttpCheck, secret: Secret | None) -> HttpAnswer:
+    """Return what is answered now; raises ``AskError``, without the secret."""
+    try:
+        return _ask(_opener(check), check.url, _headers(check, secret), min(ATTEMPT, check.within))
+    except AskError as error:
+        raise AskError(redact(str(error), [secret] if secret else [])) from None
+
+
 def _opener(check: HttpCheck) -> urllib.request.OpenerDirector:
     try:
         context = ssl.create_default_context(cafile=check.ca or None)

@@ -1,6 +1,6 @@
 """An image held against a board: does the board run it already, and does it fit the board's flash?"""
 
-from fleetflash.agent.schema import BoardFacts, Firmware
+from fleetflash.agent.schema import API, BoardFacts, Firmware
 from fleetflash.boards import PROGRAMMERS, Board
 from fleetflash.firmware.artifact import Artifact, EspFacts, KlipperFacts
 
@@ -8,6 +8,9 @@ from fleetflash.firmware.artifact import Artifact, EspFacts, KlipperFacts
 def is_current(facts: BoardFacts, wanted: Artifact) -> bool:
     """Whether running version, constants and the ledger's image all say that the board has ``wanted`` already."""
     written = facts.ledger.image_sha256 if facts.ledger else ""
+    if facts.firmware.source == API:
+        # It tells a version, and no more.
+        return facts.firmware.version == wanted.version and written in ("", wanted.image_sha256)
     if facts.firmware.source == "unasked" or (wanted.klipper is None and not facts.firmware.version):
         # Nobody could ask, or a vendor's firmware says nothing: the ledger must do.
         return written == wanted.image_sha256

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fleetflash.agent.schema import HOST_CODE, UNFINISHED, BoardFacts, Hold, Image, Past, Snapshot
+from fleetflash.agent.schema import API, HOST_CODE, UNFINISHED, BoardFacts, Hold, Image, Past, Snapshot
 from fleetflash.boards import PROGRAMMERS, Board, KlipperHost
 from fleetflash.firmware.artifact import Artifact, make_artifact
 from fleetflash.firmware.chips import Chip
@@ -174,10 +174,11 @@ def _is_at(facts: BoardFacts, image: Image) -> bool:
     if facts.ledger is not None and facts.ledger.image_sha256 == UNFINISHED:
         return False
     running = facts.firmware
-    if not running.version:
+    if running.version and running.version != image.version:
+        return False
+    if not running.version or running.source == API:
         return facts.ledger is None or facts.ledger.image_sha256 in ("", image.sha256)
-    known = image.constants.items()
-    return running.version == image.version and all(running.constants.get(key, value) == value for key, value in known)
+    return all(running.constants.get(key, value) == value for key, value in image.constants.items())
 
 
 def _goal(past: Past, board: Board, target: Chip, fitting: Sequence[Artifact]) -> Goal:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from fleetflash.agent.schema import UNFINISHED, BoardFacts
+from fleetflash.agent.schema import API, UNFINISHED, BoardFacts
 from fleetflash.boards import PROGRAMMERS, Board
 from fleetflash.firmware.artifact import Artifact, ArtifactFile
 from fleetflash.firmware.chips import Chip
@@ -24,7 +24,7 @@ def find_way_back(
     ledger = facts.ledger.image_sha256 if facts.ledger else ""
     running = [a for a in fitting if a.klipper and runs(facts.firmware, a.klipper)]
     running.sort(key=lambda a: (a.image_sha256 != ledger, a.id))
-    committed = [a for a in fitting if facts.ledger and a.id == facts.ledger.artifact]
+    committed = [a for a in fitting if facts.ledger and a.id == facts.ledger.artifact and not is_another(facts)]
     factory = [a for a in fitting if "factory" in a.labels]
     # Several factory images for one chip are a guess, unless one carries the firmware's own name.
     named = [a for a in factory if a.name == board.firmware]
@@ -34,6 +34,12 @@ def find_way_back(
         if found:
             return found[0], kind
     return None, ""
+
+
+def is_another(facts: BoardFacts) -> bool:
+    """Whether a gateway's API says that it runs something else than what the ledger says was written."""
+    told = facts.firmware
+    return told.source == API and facts.ledger is not None and told.version != facts.ledger.version
 
 
 def undoes(way_back: Artifact, wanted: Artifact) -> bool:

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from fleetflash.agent.schema import HOST_CODE, CheckoutFacts, Image, Past, Snapshot
-from fleetflash.boards import KlipperCode
+from fleetflash.agent.schema import HOST_CODE, CheckoutFacts, Firmware, Image, Past, Snapshot
+from fleetflash.boards import KlipperCode, KlipperHost
 from fleetflash.facts import decision
+from fleetflash.functional.version_api import VersionApiError
 from fleetflash.plan import Action, WantedCode
-from tests.unit.observed import CHIP, NEW, OLD, facts, firmware, hold, past, snapshot
+from tests.unit.observed import CHIP, NEW, OLD, board, facts, firmware, hold, past, snapshot
 
 BOARDS = {"bmcu": {"chip": CHIP, "port": "/dev/serial/by-path/bmcu", "firmware": "klipper", "wiring": ""}}
 
@@ -48,6 +49,25 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(decision, "Store", Store)
     monkeypatch.setattr(decision, "transport", lambda host: None)
     return asked
+
+
+def test_a_gateway_that_the_host_can_not_ask_is_asked_through_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = Firmware("unasked", error="only a reset would have it say what it runs")
+    observed = snapshot(facts("gateway", firmware=silent), facts("bmcu", firmware=silent))
+    boards = (board("gateway", chip="esp32", programmer="esptool", firmware="gateway"), board("bmcu"))
+    desired = KlipperHost("printer", boards)
+    monkeypatch.setattr(decision, "running_version", lambda host, board: f"v7 of {host}/{board.name}")
+    asked = decision._asked(desired, observed).boards
+    assert (asked["gateway"].firmware, asked["bmcu"].firmware) == (Firmware("api", "v7 of printer/gateway"), silent)
+
+    def off(host: str, board: object) -> str:
+        raise VersionApiError("http://10.0.0.7/ does not answer")
+
+    monkeypatch.setattr(decision, "running_version", off)
+    told = decision._asked(desired, observed).boards["gateway"].firmware
+    assert (told.source, told.version) == ("unasked", "") and "10.0.0.7/ does not answer" in told.error
+    monkeypatch.setattr(decision, "running_version", lambda host, board: "")
+    assert decision._asked(desired, observed).boards["gateway"].firmware == silent
 
 
 def seen(monkeypatch: pytest.MonkeyPatch, looks: list[str], observed: Snapshot) -> None:

@@ -550,6 +550,23 @@ def test_a_gateway_is_current_by_the_word_of_the_ledger() -> None:
     assert only(plan(snapshot(seen(ledger=half)), gateway(), artifacts=BUILDS)).action is Action.FLASH
 
 
+def test_a_gateway_s_own_api_counts_more_than_the_ledger() -> None:
+    done = LedgerEntry(BUILDS[1].id, BUILDS[1].image_sha256, "v2", "t0", "esp32")
+
+    def planned(version: str, ledger: LedgerEntry | None) -> BoardPlan:
+        told = facts("gateway", firmware=Firmware("api", version), ledger=ledger)
+        return only(plan(snapshot(told), gateway(), artifacts=BUILDS))
+
+    assert (planned("v2", done).action, planned("v2", done).reason) == (Action.NONE, "")
+    assert planned("v2", None).action is Action.NONE  # somebody has written it by hand
+    # Somebody has gone back by hand: what the ledger says is no way back, but what is there is read.
+    assert (planned("v1", done).action, planned("v1", done).way_back_kind) == (Action.FLASH, "factory")
+    other = dataclasses.replace(done, image_sha256="5" * 64)
+    assert planned("v2", other).action is Action.FLASH  # another build of the same version
+    half = dataclasses.replace(done, image_sha256="unfinished")
+    assert planned("v2", half).action is Action.FLASH
+
+
 @pytest.mark.parametrize(
     ("fields", "lost"),
     [
