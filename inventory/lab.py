@@ -52,12 +52,44 @@ klipper_hosts = [
 # Their boots are judged: with a card, and without one.
 CONTRACT = "contracts/io-expander-sd.yaml"
 
+# What it does in its networks; `fleetflash check` looks. Its API tells which version runs.
+ONLINE = {
+    "http": {
+        "web": {"url": "http://{address}:8081/", "contains": "gateway"},
+        "api": {
+            "url": "http://{address}:8081/api/status",
+            "fields": {"version": "{version}", "battery.soc": {"min": 0, "max": 100}},
+        },
+    },
+    "mqtt": {
+        "broker": "10.77.0.17",
+        "topics": {
+            "status": {"topic": "bms/{host}/status", "retained": True, "payload": "online"},
+            "telemetry": {"topic": "bms/{host}/telemetry", "fields": {"voltage": {"min": 40, "max": 60}}},
+        },
+    },
+}
+
+
+def _can(host):
+    """The frames that a gateway of the lab has sent."""
+    return {"can": {"log": f"{LAB}/hosts/{host}/board-gateway/can.log"}}
+
+
 gateways = [
     (
         "desk-1",
         {
             **_ssh("10.77.0.17"),
-            "boards": {"gateway": {"port": PORT.format(1), "contract": CONTRACT, "equipment": {"sd": "yes"}}},
+            "boards": {
+                "gateway": {
+                    "port": PORT.format(1),
+                    "contract": CONTRACT,
+                    "equipment": {"sd": "yes"},
+                    "address": "10.77.0.1",
+                    "checks": {**ONLINE, **_can("desk-1")},
+                }
+            },
         },
     ),
     (
@@ -70,6 +102,7 @@ gateways = [
                     "chip": "esp32s3",
                     "contract": CONTRACT,
                     "equipment": {"sd": "no"},
+                    "checks": _can("desk-2"),
                 }
             },
         },

@@ -13,8 +13,13 @@ _PRINTERS: tuple[tuple[tuple[str, str, str], ...], ...] = (
     (("bmcu", "mcu", "auto"),),
 )
 _FURTHER = (("bmcu", "mcu", "auto"),)
-# Hosts without Klipper, each with one gateway: its kind, its MAC address, and whether it has a card.
-_GATEWAYS = (("esp32", "240ac4000001", "yes"), ("esp32s3", "240ac4000002", "no"))
+#: The one gateway that is in a network, with a web server and at the broker of its host.
+_ONLINE = ("--http", "{bridge}:8081", "--mqtt", "{address:desk-1}:1883", "--topic", "bms/desk-1")
+_ON_CAN = ("--candump", "{directory}/can.log")
+# Hosts without Klipper, each with one gateway: its kind, its MAC address, whether it has a card, and what it is in.
+_GATEWAYS = (("esp32", "240ac4000001", "yes", (*_ONLINE, *_ON_CAN)), ("esp32s3", "240ac4000002", "no", _ON_CAN))
+#: What is started on the hosts of those gateways.
+_UNITS: tuple[tuple[str, ...], ...] = (("mosquitto.service",), ())
 # Addresses .11 to .254.
 MOST_HOSTS = 244
 
@@ -47,8 +52,9 @@ def gateway_hosts(count: int = len(_GATEWAYS)) -> tuple[HostSpec, ...]:
     return tuple(
         HostSpec(
             f"desk-{number}",
-            (BoardSpec("gateway", mcu="", kind=kind, uid=mac, options=("--equipment", f"sd={card}")),),
+            (BoardSpec("gateway", mcu="", kind=kind, uid=mac, options=("--equipment", f"sd={card}", *networks)),),
             bare=True,
+            units=_UNITS[number - 1],
         )
-        for number, (kind, mac, card) in enumerate(_GATEWAYS[:count], 1)
+        for number, (kind, mac, card, networks) in enumerate(_GATEWAYS[:count], 1)
     )

@@ -26,7 +26,7 @@ class Board:
 
     @property
     def directory(self) -> Path:
-        return self.layout.host(self.host.name) / f"board-{self.spec.name}"
+        return self.layout.board(self.host.name, self.spec.name)
 
     @property
     def flash(self) -> Path:

@@ -67,7 +67,7 @@ class Lab:
         wanted = tuple(hosts) if hosts is not None else default_hosts(6)
         _check(wanted, subnet)
         requirements.check(delays=any(host.delay_ms for host in wanted))
-        spec = LabSpec(wanted, subnet, base=str(rootfs.path()))
+        spec = LabSpec(wanted, subnet, base=str(rootfs.path())).placed(layout.board)
         _claim(layout)
         try:
             network.check_free(subnet)

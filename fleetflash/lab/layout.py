@@ -60,6 +60,9 @@ class Layout:
     def host(self, host: str) -> Path:
         return self.root / "hosts" / host
 
+    def board(self, host: str, board: str) -> Path:
+        return self.host(host) / f"board-{board}"
+
     @property
     def tag(self) -> str:
         """The lab's name if it is short and free of dashes, else six digits of its hash."""

@@ -26,6 +26,8 @@ def apply(root: Path, layout: Layout, lab: LabSpec, spec: HostSpec) -> None:
     (root / "etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
     _host_key(root, layout, spec.name)
     _authorized_keys(root, layout)
+    for unit in spec.units:
+        (root / "etc/systemd/system/multi-user.target.wants" / unit).symlink_to(f"/lib/systemd/system/{unit}")
     if spec.bare:
         bare.strip(root)
         done.touch()

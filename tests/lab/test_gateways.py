@@ -1,6 +1,9 @@
 """ESP32 gateways at printers' hosts: whole layouts through esptool, from the host's own and from here."""
 
+import base64
+import hashlib
 import json
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +27,31 @@ in_order:
   - {name: ready, line: "gateway: ready"}
 retry: {attempts: 2, pause: 100 ms}
 """
+#: Where the lab's partition table has NVS.
+NVS, NVS_SIZE = 0x9000, 0x4000
 BOOT = ["accepted", "attempt", "log", "of", "reason", "verdict"]
+
+
+class Esptool:
+    """Espressif's command line, on a host of the lab and at its gateway's port."""
+
+    def __init__(self, host: Host, fleet: Gateways) -> None:
+        self._host = host
+        self._port = fleet.inventory[host.name]["boards"]["gateway"]["port"]
+
+    def put(self, data: bytes) -> str:
+        """Bring a file to the host; return its name there."""
+        name = f"/tmp/{hashlib.sha256(data).hexdigest()[:16]}.bin"
+        self._host.run(f"base64 -d > {name}", stdin=base64.b64encode(data).decode(), check=True)
+        return name
+
+    def run(self, *arguments: str) -> str:
+        command = f"sudo {TOOLS}/bin/python -m esptool --chip auto --port {self._port} --baud 460800"
+        return self._host.run(f"{command} {' '.join(arguments)}", check=True).stdout
+
+    def read(self, offset: int, size: int) -> bytes:
+        self.run("read-flash", hex(offset), hex(size), "/tmp/read.bin")
+        return base64.b64decode(self._host.run("sudo base64 /tmp/read.bin", check=True).stdout)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +70,9 @@ def test_a_printer_its_gateway_and_one_alone_are_flashed_in_one_run_and_the_next
     inventory.write_text(
         f"klipper_hosts = {[('printer-1', fleet.inventory['printer-1'])]!r}\ngateways = {[('desk', alone)]!r}\n"
     )
+    esptool = Esptool(printer, fleet)
+    settings = random.Random(1).randbytes(NVS_SIZE)
+    esptool.run("write-flash", hex(NVS), esptool.put(settings))
     run = fleet.pyinfra(inventory)
     assert run.code == 0 and "3 boards: 3 flashed" in run.output, run.output
     for host in (printer, desk):
@@ -55,6 +85,13 @@ def test_a_printer_its_gateway_and_one_alone_are_flashed_in_one_run_and_the_next
     assert again.code == 0 and "3 boards: 3 already current" in again.output, again.output
     assert again.line("printer-1/gateway", "assumed") and again.line("desk/gateway", "assumed")
     assert [(status(host)["sectors_erased"], status(host)["resets"]) for host in (printer, desk)] == before
+    # Espressif's own tool says the same, part by part, and that the settings are as they were.
+    build = fleet.directory / f"esp32-{WANTED}"
+    parts = json.loads((build / "flasher_args.json").read_text())["flash_files"]
+    pairs = [word for offset, name in parts.items() for word in (offset, esptool.put((build / name).read_bytes()))]
+    assert esptool.run("verify-flash", *pairs).lower().count("verification successful") == len(parts) >= 3
+    assert esptool.read(NVS, NVS_SIZE) == settings
+    assert (status(printer)["version"], status(printer)["mode"]) == (WANTED, "application")
 
 
 def test_a_gateway_whose_host_has_no_esptool_is_written_from_here(fleet: Gateways) -> None:

@@ -14,6 +14,7 @@ from fleetflash.lab.boards.esp.chips import CHIPS
 from fleetflash.lab.boards.modem import TIOCMSET, Wiring
 
 DTR, RTS = 0x002, 0x004
+NO_NETWORK = {"http": "", "mqtt": "", "mqtt_login": "", "topic": "", "candump": ""}
 BURNT_NOTHING = {"secure_boot": False, "flash_encryption": False, "secure_download": False, "download_disabled": False}
 
 
@@ -24,7 +25,7 @@ class Bench:
         self.now = 1000.0
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
         settings = Settings(pty=directory / "tty", flash=directory / "flash", wiring=Wiring())
-        arguments = argparse.Namespace(uid=None, flash_size=1, equipment=[], **BURNT_NOTHING)
+        arguments = argparse.Namespace(uid=None, flash_size=1, equipment=[], **NO_NETWORK, **BURNT_NOTHING)
         self.board = EspBoard.of(CHIPS["esp32"])(settings, arguments)
         self.board.plug_in()
         self.wait(1.0)

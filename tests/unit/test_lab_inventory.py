@@ -27,6 +27,15 @@ def test_it_names_every_host_board_and_port_and_nothing_else() -> None:
             assert described.get("entry", "auto") == board.entry
             if host.bare:
                 assert described.get("chip", "esp32") == board.kind
-                assert board.options == ("--equipment", f"sd={described['equipment']['sd']}")
+                assert board.options[:2] == ("--equipment", f"sd={described['equipment']['sd']}")
+                placed = spec.placed(Layout("lab").board).hosts[spec.index(name)].boards[0].options
+                told = dict(zip(placed[::2], placed[1::2], strict=True))
+                checks = described["checks"]
+                assert checks["can"] == {"log": told["--candump"]}
+                assert ("http" in checks) == ("mqtt" in checks) == ("--http" in told)
+                if "http" in checks:
+                    assert checks["http"]["api"]["url"] == "http://{address}:8081/api/status"
+                    assert told["--http"] == f"{described['address']}:8081"
+                    assert (f"{checks['mqtt']['broker']}:1883", "bms/desk-1") == (told["--mqtt"], told["--topic"])
             else:
                 assert described.get("klippy_mcu", "mcu") == board.mcu

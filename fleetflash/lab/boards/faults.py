@@ -24,10 +24,17 @@ KINDS = {
     "i2c_errors": "the application's I2C bus fails: an ESP board says so instead of what its devices would",
     "panic": "an ESP board's application fails after its last line, says where, and starts anew",
     "brownout": "an ESP board's supply dips in the middle of its application's lines, and it starts anew",
+    "web_down": "an ESP board's web server does not start",
+    "mqtt_silent": "an ESP board does not connect to its broker",
+    "can_silent": "an ESP board sends none of the CAN frames with the identifier `text`, such as 356",
+    "can_off_scale": "the voltage limits in an ESP board's CAN frames are ten times too high",
     "missing_line": "an ESP board's application does not say the lines that hold `text`",
 }
 SPEECH_KINDS = ("i2c_errors", "panic", "brownout", "missing_line")
-BOOT_KINDS = ("refuse_bootloader", "boot_loop", "other_version", *SPEECH_KINDS)
+NETWORK_KINDS = ("web_down", "mqtt_silent", "can_silent", "can_off_scale")
+BOOT_KINDS = ("refuse_bootloader", "boot_loop", "other_version", *SPEECH_KINDS, *NETWORK_KINDS)
+#: Those that need ``text``.
+WITH_TEXT = ("missing_line", "can_silent")
 
 
 @dataclass
@@ -35,7 +42,7 @@ class Fault:
     """One planned misbehaviour: the next ``count`` matching commands.
 
     ``version`` narrows what the application does wrong to the firmware of that version; ``text`` is what
-    ``missing_line`` leaves out.
+    ``missing_line`` and ``can_silent`` leave out.
     """
 
     kind: str
@@ -53,8 +60,8 @@ class Fault:
             raise ValueError(f"unknown command {self.command!r}; known: {', '.join(COMMANDS)}")
         if self.count < 1:
             raise ValueError("count must be at least 1")
-        if (self.kind == "missing_line") != bool(self.text):
-            raise ValueError("missing_line, and nothing else, needs the text of the line")
+        if (self.kind in WITH_TEXT) != bool(self.text):
+            raise ValueError(f"{' and '.join(WITH_TEXT)}, and nothing else, needs the text that is left out")
 
     def matches(self, command: str, start: int | None, length: int, version: str | None) -> bool:
         if self.command not in (None, command) or self.version not in (None, version):

@@ -1,4 +1,4 @@
-"""A unix stream socket with many clients on the board's event loop."""
+"""Stream sockets with many clients on the board's event loop."""
 
 import socket
 from collections.abc import Callable
@@ -22,30 +22,22 @@ class Connection:
             pass
 
 
-class SocketServer:
-    """Accepts, reads, and calls ``received(connection)`` after every read."""
+class StreamServer:
+    """Accepts, reads, and calls ``received(connection)`` after every read. ``listener``: bound, and listening."""
 
-    def __init__(self, loop: Loop, path: Path, received: Callable[[Connection], None]) -> None:
+    def __init__(self, loop: Loop, listener: socket.socket, received: Callable[[Connection], None]) -> None:
         self._loop = loop
-        self._path = path
         self._received = received
         self._connections: dict[int, Connection] = {}
-        # A killed board leaves its socket file behind; the new one has its name once connections are taken.
-        young = path.with_name(f"{path.name}.new")
-        young.unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(str(young))
-        self._listener.listen(64)
-        young.rename(path)
+        self._listener = listener
         self._listener.setblocking(False)
         loop.add_reader(self._listener.fileno(), self._accept)
 
     def close(self) -> None:
         self._loop.remove_reader(self._listener.fileno())
         self._listener.close()
-        self._path.unlink(missing_ok=True)
         for connection in list(self._connections.values()):
-            self._drop(connection)
+            self.drop(connection)
 
     def _accept(self) -> None:
         try:
@@ -65,13 +57,33 @@ class SocketServer:
         except OSError:
             data = b""
         if not data:
-            self._drop(connection)
+            self.drop(connection)
             return
         connection.buffer += data
         self._received(connection)
 
-    def _drop(self, connection: Connection) -> None:
+    def drop(self, connection: Connection) -> None:
+        """Close a connection."""
         fd = connection.socket.fileno()
         self._loop.remove_reader(fd)
         self._connections.pop(fd, None)
         connection.socket.close()
+
+
+class SocketServer(StreamServer):
+    """Of a unix socket, whose file is there as long as connections are taken."""
+
+    def __init__(self, loop: Loop, path: Path, received: Callable[[Connection], None]) -> None:
+        self._path = path
+        # A killed board leaves its socket file behind; the new one has its name once connections are taken.
+        young = path.with_name(f"{path.name}.new")
+        young.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(young))
+        listener.listen(64)
+        young.rename(path)
+        super().__init__(loop, listener, received)
+
+    def close(self) -> None:
+        super().close()
+        self._path.unlink(missing_ok=True)

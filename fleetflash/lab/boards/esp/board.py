@@ -16,6 +16,8 @@ from fleetflash.lab.boards.esp.console import BAUD, Console, Line, Script
 from fleetflash.lab.boards.esp.core import Core
 from fleetflash.lab.boards.esp.download_mode import DownloadMode
 from fleetflash.lab.boards.esp.efuses import Security
+from fleetflash.lab.boards.esp.services import OPTIONS as NETWORK_OPTIONS
+from fleetflash.lab.boards.esp.services import Networks, Services
 from fleetflash.lab.boards.esp.speech import Said, speak
 from fleetflash.lab.boards.esp.spi_flash import SpiFlash
 from fleetflash.lab.esp_format import AppDescription
@@ -36,6 +38,7 @@ OPTIONS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("--secure-download", {"action": "store_true", "help": "burnt: only writing is left in download mode"}),
     ("--equipment", {"action": "append", "default": [], "metavar": "NAME=VARIANT", "help": "e.g. sd=yes"}),
     ("--download-disabled", {"action": "store_true", "help": "burnt: there is no download mode"}),
+    *NETWORK_OPTIONS,
 )
 
 
@@ -58,6 +61,7 @@ class EspBoard(Board):
         flash: SpiFlash,
         security: Security,
         equipment: Mapping[str, str],
+        networks: Networks,
     ) -> None:
         super().__init__(settings, reset=AutoReset() if settings.wiring else None)
         self._chip = chip
@@ -65,6 +69,8 @@ class EspBoard(Board):
         self._flash = flash
         self._security = security
         self._equipment = equipment
+        self._networks = networks
+        self._services: Services | None = None
         self._strapped_download = False
         self._download_mode: DownloadMode | None = None
         self._application: tuple[AppDescription | None, Partition | None] = None, None
@@ -85,7 +91,8 @@ class EspBoard(Board):
             )
             mac = parse_mac(arguments.uid) if arguments.uid else mac_from_name(str(settings.flash.absolute()))
             equipment = dict(_assignment(text) for text in arguments.equipment)
-            return cls(settings, chip, mac, SpiFlash(settings.flash, arguments.flash_size << 20), security, equipment)
+            flash, networks = SpiFlash(settings.flash, arguments.flash_size << 20), Networks.of(arguments)
+            return cls(settings, chip, mac, flash, security, equipment, networks)
 
         return build
 
@@ -136,7 +143,15 @@ class EspBoard(Board):
         return speak(lines, version, self._chip, self._equipment, self.faults)
 
     def application_runs(self, due: float) -> None:
-        """An application in a boot loop says so first: that is in its script."""
+        """An application joins its networks; one in a boot loop says so first: that is in its script."""
+        application, _ = self._bootable()
+        self._services = Services(self.loop, self._networks, self.faults, application, self._equipment, due)
+
+    def _stop_program(self) -> None:
+        super()._stop_program()
+        if self._services:
+            self._services.close()
+            self._services = None
 
     def _printing(self, mode: str, script: Script, after: float) -> Boot:
         return Boot(mode, lambda due: Console(self, script, due), after)
