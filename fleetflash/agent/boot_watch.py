@@ -38,8 +38,7 @@ def listen(port: Port, title: str, contract: Optional[Contract], equipment: Dict
         return Boot(found, log.content(time.monotonic() - began))
     judge, cutter, head, seconds = Judge(contract, equipment), LineCutter(), b"", 0.0
     most = contract.longest + AFTERMATH
-    port.discard_input()
-    port.play(esp_boot_log.RESET)
+    esp_boot_log.reset(port)
     began = time.monotonic()
     while seconds < most and not judge.done(seconds):
         data = port.read(_PIECE, _LOOK)

@@ -1,5 +1,6 @@
 """A simulated board's boots, heard by the agent and judged by the report's contract: good ones, and each fault."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from fleetflash.agent.acceptance.contract import Contract
 from fleetflash.agent.boot_watch import Boot, listen
 from fleetflash.agent.port import LineStep
 from fleetflash.agent.ports import SerialPort
+from fleetflash.agent.protocols.esp_boot_log import HOLD
 from fleetflash.cli import main
 from fleetflash.lab.display_application import LINES
 from fleetflash.lab.esp_image import build_app, build_layout
@@ -25,7 +27,13 @@ class TappedPort(SerialPort):
     device: EspDevice
 
     def play(self, steps: list[LineStep]) -> None:
-        self.device.do("tap")
+        if steps == HOLD:
+            # No button can be held down here: what runs falls silent by itself, unless it is broken.
+            until = time.monotonic() + 2.0
+            while self.read(4096, 0.3) and time.monotonic() < until:
+                pass
+        else:
+            self.device.do("tap")
 
 
 @pytest.fixture(scope="module")

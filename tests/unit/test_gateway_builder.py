@@ -434,9 +434,9 @@ def test_the_command_line_builds_and_shows(
     assert code == 0 and "v1.0.0" in out and out.rstrip().endswith("built")
     code, out, _ = run()
     assert code == 0 and out.rstrip().endswith("there")
-    types.write_text(types.read_text().replace("17", "19"))
+    types.write_text(types.read_text().replace("'tx_gpio': 17", "'tx_gpio': 19"))
     code, out, err = run("--plan")
     assert code == 0 and "CONFIG_TINYBMS_CAN_VICTRON_TX_GPIO: 17 → 19" in err
-    types.write_text(types.read_text().replace("19", "47"))
+    types.write_text(types.read_text().replace("'tx_gpio': 19", "'tx_gpio': 47"))
     code, out, err = run("--plan")
     assert code == 1 and "CONFIG_TINYBMS_CAN_VICTRON_TX_GPIO: asked for 47, became 7" in err

@@ -14,7 +14,9 @@ from typing import Callable, List, Optional
 from fleetflash.agent.port import LineStep, Port
 
 #: EN low, IO0 high by the two transistors of Espressif's boards, then both let go.
-RESET: List[LineStep] = [(False, True, 0.1), (False, False, 0.0)]
+HOLD: List[LineStep] = [(False, True, 0.1)]
+RELEASE: List[LineStep] = [(False, False, 0.0)]
+RESET: List[LineStep] = [*HOLD, *RELEASE]
 
 #: An application that starts is silent about it, or has said its version, within this many seconds.
 BOOT_SECONDS = 8.0
@@ -57,8 +59,7 @@ def watch(port: Port, seconds: float = BOOT_SECONDS, heard: Optional[Callable[[f
 
     ``heard``: is told everything that comes, with the seconds since the reset. Raises ``PortError``.
     """
-    port.discard_input()
-    port.play(RESET)
+    reset(port)
     began = time.monotonic()
     deadline = began + seconds
     log, found, named = b"", BootLog(), False
@@ -74,6 +75,13 @@ def watch(port: Port, seconds: float = BOOT_SECONDS, heard: Optional[Callable[[f
             named = True
             deadline = time.monotonic() + SETTLE_SECONDS
     return found
+
+
+def reset(port: Port) -> None:
+    """Reset a chip. What it has said before is dropped while it can't say anything, so its boot comes first."""
+    port.play(HOLD)
+    port.discard_input()
+    port.play(RELEASE)
 
 
 def read(log: bytes) -> BootLog:
