@@ -1395,8 +1395,8 @@ MUTANTS = [
     Mutant(
         "the way back is not judged by the new contract",
         "fleetflash/agent/board.py",
-        "self.board.contract if image == self.board.wanted else None",
-        "self.board.contract",
+        "judged = boot.verdict if image == self.board.wanted else None",
+        "judged = boot.verdict",
         "tests/unit/test_boots.py",
     ),
     Mutant(

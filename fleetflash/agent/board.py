@@ -167,22 +167,22 @@ class BoardOnPort:
             raise kind(f"{self.board.name} on {self.board.port}: {difference}")
 
     def _check_boot(self, image: Image, attempt: int, of: int) -> None:
-        """Reset, listen and judge; a way back is not judged by the contract of what was wanted."""
-        contract = self.board.contract if image == self.board.wanted else None
+        """Reset, listen and judge. What the contract says of a way back is kept, and decides nothing."""
         where = f"{self.board.name} on {self.board.port}"
         port = self._open()
         try:
-            boot = listen(port, f"{where}, attempt {attempt} of {of}", contract, self.board.equipment)
+            boot = listen(port, f"{where}, attempt {attempt} of {of}", self.board.contract, self.board.equipment)
         finally:
             port.close()
         other = other_firmware(boot.found, image)
-        reason = other or (boot.verdict.summary() if boot.verdict else trouble(boot.found, image))
+        judged = boot.verdict if image == self.board.wanted else None
+        reason = other or (judged.summary() if judged else trouble(boot.found, image))
         if self.keep_boot is not None:
             self.keep_boot(boot, attempt, of, reason)
         if other:
             raise WrongFirmwareError(f"{where}: {other}")
         if reason:
-            raise SilentFirmwareError(f"{where}: " + (f"its boot is rejected by {reason}" if boot.verdict else reason))
+            raise SilentFirmwareError(f"{where}: " + (f"its boot is rejected by {reason}" if judged else reason))
 
 
 def other_firmware(found: BootLog, image: Image) -> str:

@@ -35,6 +35,8 @@ class Boots:
             name = ""
             self._record.log("monitor-lost", board=self._board, error=str(error))
         said = f"accepted by {boot.verdict.contract}" if boot.verdict else "nothing wrong was heard"
+        if boot.verdict and not boot.verdict.accepted:
+            said = f"it runs, though {boot.verdict.contract} would reject it: {boot.verdict.summary()}"
         self._record.log(
             "booted",
             board=self._board,
@@ -46,6 +48,18 @@ class Boots:
             reason=reason,
             verdict=to_json(boot.verdict) if boot.verdict else None,
         )
+
+
+def hardware(boots: List[Dict[str, Any]]) -> str:
+    """Say of a board that was taken back that its contract rejects what had been accepted, too; empty otherwise."""
+    verdict = boots[-1]["verdict"] if boots else None
+    if not verdict or verdict["accepted"]:
+        return ""
+    broken = next(ruling["rule"] for ruling in verdict["rulings"] if not ruling["met"])
+    return (
+        f"the firmware it was taken back to runs, but {verdict['contract']} does not accept that either ({broken!r}): "
+        "look at the board and what is connected to it"
+    )
 
 
 def remark(boots: List[Dict[str, Any]]) -> str:

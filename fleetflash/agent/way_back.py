@@ -5,7 +5,8 @@ from typing import Callable, Dict, Optional, Set
 
 from fleetflash.agent import patience
 from fleetflash.agent.board import BoardOnPort, WrongFirmwareError
-from fleetflash.agent.history import attempts, backed_up, resisting, unsettled
+from fleetflash.agent.boots import hardware
+from fleetflash.agent.history import attempts, backed_up, boots, resisting, unsettled
 from fleetflash.agent.host_code import HOST_CODE_ERRORS, HostCodeMove
 from fleetflash.agent.lease import LeaseError, OutOfReachError
 from fleetflash.agent.port import PortError
@@ -124,7 +125,9 @@ class WayBack:
             else:
                 self.record.enter(self.boards[name].board, image)
                 self.record.log("restored", board=name)
-                self.record.results[name].update(result=RESTORED, detail=reason or "taken back with its neighbours")
+                heard = boots(self.record.entries()).get(name, [])
+                said = filter(None, [reason or "taken back with its neighbours", hardware(heard)])
+                self.record.results[name].update(result=RESTORED, detail="; ".join(said))
                 return True
         self._latch(name, problem, reason)
         return False

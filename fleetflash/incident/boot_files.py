@@ -42,7 +42,10 @@ def boot_files(
 
 
 def _said(boot: Mapping[str, Any]) -> str:
-    return f"rejected: {boot['reason']}" if boot.get("reason") else "nothing was wrong with it"
+    if boot.get("reason"):
+        return f"rejected: {boot['reason']}"
+    verdict = boot.get("verdict") or {}
+    return "nothing was wrong with it" if verdict.get("accepted", True) else "it runs, though its contract rejects it"
 
 
 def _judged(boot: Mapping[str, Any], log: Path | None, elf: str, symbols: SymbolFiles) -> list[str]:

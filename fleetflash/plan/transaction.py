@@ -76,12 +76,16 @@ def with_transaction(
 
 
 def _restoring(plan: BoardPlan) -> float:
-    """Return what taking a board back may take: its way back may be larger than what was written."""
+    """Return what taking a board back may take: its way back may be larger than what was written.
+
+    A former firmware that the contract rejects is heard out to the contract's last deadline.
+    """
     writing = plan.seconds or 0.0
+    heard = plan.contract.longest if plan.contract else 0.0
     if plan.board is None or plan.way_back is None:
-        return writing
+        return writing + heard
     pace = PROGRAMMERS[plan.board.programmer].pace
-    return max(writing, round(pace.seconds(plan.way_back.size, LOCAL_ROUND_TRIP), 1))
+    return max(writing, round(pace.seconds(plan.way_back.size, LOCAL_ROUND_TRIP), 1)) + heard
 
 
 def unheard(observed: Snapshot) -> tuple[TransactionFacts | None, tuple[str, ...]]:

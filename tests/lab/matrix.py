@@ -207,6 +207,8 @@ def rollback_cells() -> Iterator[Cell]:
         for command in ("erase", "program", "verify", "end"):
             yield Cell(fault, command, 0, (expected_of_board(fault, command),), back=True)
     yield Cell("other_version", "boot", 0, (RESTORED,), 1, new_only=True, back=True)
+    yield Cell("klippy-never-ready", "program", 15000, (RESTORED,), back=True)
+    yield Cell("hang", "klipper", 0, (RESTORED,), new_only=True, back=True)
     for fault in ("agent-killed", "power-cut", "controller-SIGKILL", "link-stalled", "disk-full"):
         for command, byte in (("identify", 0), ("program", 15000), ("end", 0)):
             yield Cell(fault, command, byte, (expected_of_host(fault, command),), back=True)

@@ -165,7 +165,7 @@ def test_a_boot_is_judged_tried_again_and_taken_back_by_the_host(fleet: Gateways
     assert [path.name for path in sorted(newest.iterdir())] == [f"monitor-gateway-{number}.log" for number in (1, 2, 3)]
     judged = fleet.fleetflash("accept", str(contract), str(newest / "monitor-gateway-1.log"))
     assert judged.code == 1 and judged.line("FAIL panics"), judged.output
-    # The last one is that of the way back, which the contract does not judge.
+    # The last one is that of the way back, which is accepted as it was before.
     assert f"App version:      {wanted}" in (newest / "monitor-gateway-3.log").read_text()
     assert rejected.line("The new firmware panicked"), rejected.output
     bundle = fleet.directory / "incidents" / f"{newest.name}-printer-1"
@@ -173,7 +173,11 @@ def test_a_boot_is_judged_tried_again_and_taken_back_by_the_host(fleet: Gateways
     assert (told["cause"], told["outcome"]) == ("panic", "restored")
     first, last = ((bundle / f"boots/gateway-{number}.txt").read_text() for number in (1, 3))
     assert "FAIL panics" in first and "panic in line" in first
-    assert "nothing was wrong with it" in last and (bundle / "logs/monitor-gateway-3.log").is_file()
+    assert (
+        "nothing was wrong with it" in last
+        and "accepted by boot.yaml" in last
+        and (bundle / "logs/monitor-gateway-3.log").is_file()
+    )
 
 
 def test_another_board_on_the_port_is_refused(fleet: Gateways) -> None:

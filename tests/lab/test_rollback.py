@@ -20,7 +20,7 @@ from tests.lab.fleet import (
     wait_settled,
 )
 
-pytestmark = [pytest.mark.lab, full_only]
+pytestmark = pytest.mark.lab
 
 #: One board; two with policy compatible; one that is written from the controller; two with policy exact.
 NAMES = ("printer-1", "printer-2", "printer-4", "printer-5")
@@ -62,6 +62,27 @@ def pids(hosts: list[Host]) -> list[str]:
     return [host.run("systemctl show -P MainPID klipper", check=True).stdout for host in hosts]
 
 
+def test_printer_goes_back_is_held_there_and_goes_forward_when_it_is_let_go(fleet: Fleet) -> None:
+    host = fleet.lab.host("printer-7")
+    fleet.reset(host)
+    path = fleet.write_inventory(host.name)
+    assert fleet.pyinfra(path).code == 0
+    pin = f'firmware_version="{FACTORY}"'
+    back = fleet.pyinfra(path, pin, deploy="deploys/rollback.py")
+    assert back.code == 0 and back.line("1 board: 1 flashed"), back.output
+    assert problem(fleet, host, FACTORY) == ""
+    running = pids([host])
+    again = fleet.pyinfra(path, pin, deploy="deploys/rollback.py")
+    assert again.code == 0 and again.line("1 board: 1 already current"), again.output
+    held = fleet.pyinfra(path)
+    assert held.code == HELD and held.line("printer-7/bmcu: held:", FACTORY, WANTED), held.output
+    assert pids([host]) == running
+    assert fleet.fleetflash("hold", "clear", str(path), host.name).code == 0
+    assert fleet.pyinfra(path).code == 0
+    assert problem(fleet, host, WANTED) == ""
+
+
+@full_only
 def test_fleet_goes_back_once_is_held_and_goes_forward_when_it_is_let_go(fleet: Fleet, hosts: list[Host]) -> None:
     pin = f'firmware_version="{FACTORY}"'
     back = rollback(fleet, pin)
@@ -95,6 +116,7 @@ def test_fleet_goes_back_once_is_held_and_goes_forward_when_it_is_let_go(fleet: 
     assert [problem(fleet, host, WANTED) for host in hosts] == [""] * len(hosts)
 
 
+@full_only
 def test_previous_is_what_ran_before_and_asking_twice_goes_back_once(fleet: Fleet, hosts: list[Host]) -> None:
     assert fleet.pyinfra(inventory(fleet, NEXT)).code == 0
     preview = fleet.fleetflash("plan", str(inventory(fleet)), "--rollback", "--data", "to=factory")
@@ -108,6 +130,7 @@ def test_previous_is_what_ran_before_and_asking_twice_goes_back_once(fleet: Flee
     assert pids(hosts) == running
 
 
+@full_only
 def test_missing_image_refuses_its_host_before_anything_stops(fleet: Fleet, hosts: list[Host]) -> None:
     running = pids(hosts)
     refused = rollback(fleet, 'firmware_version="v9.9.9"')
@@ -118,6 +141,7 @@ def test_missing_image_refuses_its_host_before_anything_stops(fleet: Fleet, host
     assert pids(hosts) == running
 
 
+@full_only
 def test_recovery_restores_what_neither_guard_nor_boot_could_and_says_so(fleet: Fleet) -> None:
     """The agent's own file is gone when its guard needs it: nothing on the host can settle any more."""
     host = fleet.lab.host("printer-6")

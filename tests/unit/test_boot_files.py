@@ -64,6 +64,11 @@ def test_a_boot_that_no_contract_judges_has_its_log_and_its_panics(tmp_path: Pat
     assert "0x400d0001: mount_card" in files["boots/gw-1.txt"]
 
 
+def test_a_way_back_that_the_contract_would_reject_says_so(tmp_path: Path, symbols: SymbolFiles) -> None:
+    files = dict(boot_files(outcome(boot(judge(WITH_CARD, sd="no"), "")), {}, tmp_path, symbols))
+    assert files["boots/gw-1.txt"].startswith("attempt 1 of 3: it runs, though its contract rejects it")
+
+
 def test_what_an_agent_says_of_a_log_leads_nowhere_else(tmp_path: Path, symbols: SymbolFiles) -> None:
     (tmp_path / "secret").write_text("x")
     logs = tmp_path / "logs"

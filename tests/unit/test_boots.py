@@ -13,7 +13,7 @@ from fleetflash.agent import history, own_word, patience
 from fleetflash.agent.acceptance.contract import POWER_CYCLE, Contract
 from fleetflash.agent.board import BoardOnPort, SilentFirmwareError, WrongFirmwareError
 from fleetflash.agent.boot_watch import Boot
-from fleetflash.agent.boots import Boots, remark
+from fleetflash.agent.boots import Boots, hardware, remark
 from fleetflash.agent.own_word import OwnWord
 from fleetflash.agent.power_cycle import PowerCycle
 from fleetflash.agent.protocols.esp_boot_log import BootLog
@@ -170,10 +170,24 @@ def test_another_version_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> 
     assert at.kept == [(1, 3, "boots v1, expected v2")]
 
 
-def test_the_way_back_is_not_judged_by_the_contract_of_what_was_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    at = bench(monkeypatch, Boot(BootLog("v1"), b""))
+def test_what_the_contract_says_of_a_way_back_is_kept_and_decides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    at = bench(monkeypatch, Boot(BootLog("v1"), b"", BAD))
     at.board.check_runs(FORMER)
-    assert at.judged_by == [(False, {"sd": "yes"})] and at.kept == [(1, 1, "")]
+    assert at.judged_by == [(True, {"sd": "yes"})] and at.kept == [(1, 1, "")]
+    at = bench(monkeypatch, Boot(BootLog("v1", trouble="Guru Meditation Error"), b"", BAD))
+    with pytest.raises(SilentFirmwareError, match=r"does not run v1: Guru Meditation Error$"):
+        at.board.check_runs(FORMER)
+
+
+def test_a_way_back_that_is_rejected_too_points_at_the_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = make_host(tmp_path, monkeypatch, "gateway")
+    record = Record(host.transaction(), host.store)
+    Boots(record, "gateway").keep(Boot(V2, b"", BAD), 1, 1, "")
+    kept = history.boots(record.entries())["gateway"]
+    assert kept[0]["accepted"] and "would reject it: 'equipment" in record.entries()[0]["said"]
+    assert hardware(kept).startswith("the firmware it was taken back to runs, but io-expander-sd.yaml does not accept")
+    Boots(record, "gateway").keep(Boot(V2, b"", GOOD), 1, 1, "")
+    assert hardware(history.boots(record.entries())["gateway"]) == hardware([]) == ""
 
 
 def test_trouble_without_a_contract_is_trouble(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,10 @@ def test_the_settle_window_is_part_of_what_is_expected_to_take_time() -> None:
     judged, unjudged = (planned(gateway(contract=contract)).boards[0].seconds for contract in (str(CONTRACT), ""))
     assert judged is not None and unjudged is not None
     assert judged == pytest.approx(unjudged + 5.0)
+    both = [planned(gateway(contract=contract)).transaction for contract in (str(CONTRACT), "")]
+    assert both[0] is not None and both[1] is not None
+    # A way back that is rejected is heard out: 20 s, and the window.
+    assert both[0].restore_seconds - both[1].restore_seconds >= 25.0
 
 
 def test_a_contract_that_can_not_be_used_refuses_the_board(tmp_path: Path) -> None:
