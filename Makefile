@@ -49,7 +49,7 @@ unit: $(VENV)/.ready
 	$(BIN)/pytest -n 6 --reruns 2 -r R tests/unit tests/protocols
 
 lab: $(VENV)/.ready
-	$(SUDO) $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --reruns 1 -r R tests/lab
+	$(SUDO) $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --reruns 1 -r R tests/lab
 
 $(VENV)/.ready: pyproject.toml | system
 	@echo "Installing into $(VENV): fleetflash, its Python packages and the tools of its tests"

@@ -3,6 +3,7 @@
 Its guard, and what settles it after a death, are those of every transaction.
 """
 
+from functools import partial
 from typing import Dict
 
 from fleetflash.agent.board import BoardOnPort
@@ -38,7 +39,7 @@ class BackupRunner(Runner):
         failed: Dict[str, str] = {}
         for name, board in self.boards.items():
             try:
-                self._read(name, board)
+                self.power.retry(name, partial(self._read, name, board))
             except (CannotReadError, ProtectedError) as error:
                 self.record.log("unreadable", board=name, error=str(error))
                 self.record.results[name].update(result=UNREADABLE, detail=str(error))

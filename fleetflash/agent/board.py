@@ -65,12 +65,15 @@ class BoardOnPort:
         self.open_port = open_port
         self.lend = lend
         self.keep_boot = keep_boot
+        self._wiring = board.entry.wiring if board.entry.method == "lines" else ""
 
     @contextmanager
     def in_bootloader(self, ask: Ask, uid: str) -> Iterator["Session"]:
         """Enter the bootloader and check that this is the chip, and with ``uid`` the board, that is meant."""
         with self._programmer() as programmer:
             programmer.enter(self.board.entry, ask)
+            # What has led in leads out of a bootloader that has stopped answering.
+            self._wiring = getattr(programmer, "wiring", "")
             session = Session(self.board, programmer, uid)
             try:
                 session.check_identity()
@@ -100,7 +103,8 @@ class BoardOnPort:
     @contextmanager
     def _programmer(self) -> Iterator[Programmer]:
         board = self.board
-        target = Target(board.flash_base, board.flash_offset, board.flash_size, board.baud, board.options)
+        place = (board.flash_base, board.flash_offset, board.flash_size)
+        target = Target(*place, board.baud, board.options, self._wiring)
         programmer = PROGRAMMERS[board.programmer](self._open(), target, self._open)
         if self.lend is not None:
             cast(ToolProgrammer, programmer).start_tool = self.lend

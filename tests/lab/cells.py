@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fleetflash.lab.errors import LabError
@@ -19,7 +20,23 @@ from tests.lab.fleet import (
     wait_settled,
 )
 from tests.lab.kinds import KINDS
-from tests.lab.matrix import ATTENTION, COMMITTED, COMPATIBLE, EXACT, FAR, LOST, PLAIN, RESTORED, UNTOUCHED, Cell
+from tests.lab.matrix import (
+    ATTENTION,
+    BACKUP,
+    COMMITTED,
+    COMPATIBLE,
+    EXACT,
+    FAR,
+    FLASH,
+    LOST,
+    PLAIN,
+    READ,
+    RECOVERY,
+    RESTORED,
+    ROLLBACK,
+    UNTOUCHED,
+    Cell,
+)
 from tests.lab.strikes import PREPARATIONS, REPAIRS, STRIKES, Scene, kill_agent
 
 #: Which printers can run the cells of a bench.
@@ -35,9 +52,20 @@ PATIENCE = 240.0
 SETTLED = 200.0
 #: Faults of the application's start, which no command names.
 BOOT = "boot"
-ROLLBACK = "deploys/rollback.py"
-RESULTS = {"flashed": COMMITTED, "restored": RESTORED, "needs-attention": ATTENTION}
-WORDS = ((ATTENTION, "needs-attention"), (RESTORED, "restored"), (UNTOUCHED, "failed"), (COMMITTED, "committed"))
+DEPLOYS = {
+    FLASH: "deploys/flash.py",
+    ROLLBACK: "deploys/rollback.py",
+    BACKUP: "deploys/backup.py",
+    RECOVERY: "deploys/recover.py",
+}
+RESULTS = {"flashed": COMMITTED, "restored": RESTORED, "needs-attention": ATTENTION, "backed-up": READ}
+WORDS = (
+    (READ, "committed"),
+    (ATTENTION, "needs-attention"),
+    (RESTORED, "restored"),
+    (UNTOUCHED, "failed"),
+    (COMMITTED, "committed"),
+)
 
 
 @dataclass(frozen=True)
@@ -69,12 +97,12 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
         host.run("sudo rm -rf /var/lib/fleetflash", check=True)
     if cell.fault in PREPARATIONS:
         PREPARATIONS[cell.fault](host)
+    if cell.job == RECOVERY:
+        _die_in_the_middle(fleet, host, inventory)
     if cell.fault not in STRIKES:
         _plan_fault(host, struck, cell, before.wanted)
-    if cell.back:
-        run = fleet.start_pyinfra(inventory, f'firmware_version="{before.wanted}"', deploy=ROLLBACK, store=store)
-    else:
-        run = fleet.start_pyinfra(inventory, store=store)
+    data_of = {ROLLBACK: (f'firmware_version="{before.wanted}"',)}
+    run = fleet.start_pyinfra(inventory, *data_of.get(cell.job, ()), deploy=DEPLOYS[cell.job], store=store)
     scene = Scene(fleet, host, struck, run, inventory)
     if cell.fault in STRIKES:
         act = STRIKES[cell.fault]
@@ -99,6 +127,20 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
         host.board(struck).control.ask("tap")
         host.run("sudo systemctl restart klipper", check=True)
     return _judge(fleet, host, cell, before) or "; ".join(scene.notes)
+
+
+def _die_in_the_middle(fleet: Fleet, host: Host, inventory: Path) -> None:
+    """Have a flash die while it writes, with the agent's own file, so that neither guard nor boot can settle it."""
+    board = host.boards[-1].spec.name
+    run = fleet.start_pyinfra(inventory)
+    kill = "sudo rm -r /var/lib/fleetflash/agent; sudo systemctl kill -s KILL fleetflash.service"
+    strike(host, board, "program", 15000, lambda: void(host.run(kill)), deadly=True)
+    run.kill()
+    fleet.finish(run)
+    wait_settled(host)
+
+
+def void(_: object) -> None: ...
 
 
 def _plan_fault(host: Host, board: str, cell: Cell, wanted: str) -> None:
@@ -153,9 +195,11 @@ def _judge(fleet: Fleet, host: Host, cell: Cell, before: Before) -> str:
     ).stdout
     if left:
         return f"left behind: {left}"
-    if problem := _why_not_held(host, {name for name in expected if cell.back and expected[name] == COMMITTED}):
+    if problem := _why_not_held(
+        host, {name for name in expected if cell.job == ROLLBACK and expected[name] == COMMITTED}
+    ):
         return problem
-    if cell.bench != LOST and host.run("ls /var/lib/fleetflash/images/*.bin").returncode:
+    if cell.bench != LOST and cell.job != BACKUP and host.run("ls /var/lib/fleetflash/images/*.bin").returncode:
         return "the way back is gone"
     return ""
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from itertools import cycle
 
 from tests.lab.kinds import KINDS, SIZE
-from tests.lab.matrix import ATTENTION, BOARD_FAULTS, COMMITTED, RESTORED, UNTOUCHED, Cell
+from tests.lab.matrix import ATTENTION, BACKUP, BOARD_FAULTS, COMMITTED, READ, RESTORED, UNTOUCHED, Cell
 
 MIDDLE = SIZE // 2
 #: (command, byte of the application): in the order in which a transaction reaches them.
@@ -85,6 +85,8 @@ def _cells(bench: str, programmer: str) -> Iterator[Cell]:
             yield Cell("wrong_status", command, byte, (RESTORED,), bench=bench, status=REFUSED)
     if bench in ("stm32-rom", "optiboot"):
         yield from _unknown_cells(bench)
+    if bench != "katapult-usb":
+        yield from _backup_cells(bench, programmer)
 
 
 def _of_board(programmer: str, fault: str, command: str, byte: int) -> str:
@@ -151,8 +153,22 @@ def _controller_cells(bench: str, programmer: str) -> Iterator[Cell]:
             yield Cell(fault, command, byte, (RESTORED,), bench=bench, placement="controller")
 
 
+def _backup_cells(bench: str, programmer: str) -> Iterator[Cell]:
+    """A board that is read keeps what it runs, whatever happens to the reading."""
+    for fault in ("power_cut", "drop", "hang", "garbage"):
+        # Katapult is asked again.
+        again = programmer == "katapult" and fault in ("drop", "garbage")
+        hands = programmer == "katapult" and fault == "hang"
+        yield Cell(fault, "read", MIDDLE, (READ if again else UNTOUCHED,), bench=bench, job=BACKUP, hands=hands)
+    for fault in ("agent-killed", "power-cut"):
+        yield Cell(fault, "read", MIDDLE, (UNTOUCHED,), bench=bench, job=BACKUP)
+    for fault in ("controller-SIGKILL", "link-stalled"):
+        yield Cell(fault, "read", MIDDLE, (READ,), bench=bench, job=BACKUP)
+
+
 def _unknown_cells(bench: str) -> Iterator[Cell]:
     """What the board runs is read first, and is its way back."""
+    yield Cell("hang", "read", MIDDLE, (UNTOUCHED,), bench=bench, read_back=True)
     for fault in ("power_cut", "drop", "corrupt"):
         yield Cell(fault, "read", MIDDLE, (UNTOUCHED,), bench=bench, read_back=True)
         yield Cell(fault, "program", MIDDLE, (RESTORED,), bench=bench, read_back=True)

@@ -5,7 +5,8 @@ A cell is data. ``expected`` is what must come of each board of the host:
 - ``committed``: the board runs the new firmware,
 - ``restored``: it was written and runs the former one again,
 - ``untouched``: nothing was erased, it runs the former one,
-- ``needs-attention``: it was written and there is no way back; only where the inventory accepts that (bench ``lost``).
+- ``needs-attention``: it was written and there is no way back; only where the inventory accepts that (bench ``lost``),
+- ``read``: a backup of it was taken, and it runs what it ran.
 
 Whatever comes, Klipper must be back and ready, the flash must hold exactly one of the two images, and nothing of the
 guard may be left.
@@ -18,6 +19,11 @@ from dataclasses import dataclass
 from tests.lab.strikes import STRIKES
 
 COMMITTED, RESTORED, UNTOUCHED, ATTENTION = "committed", "restored", "untouched", "needs-attention"
+READ = "read"
+
+#: What is struck: a flash; a rollback, which holds the boards that it commits and no other; a backup; the settling of a
+#: flash whose agent and guard have died in the middle of a write.
+FLASH, ROLLBACK, BACKUP, RECOVERY = "flash", "rollback", "backup", "recovery"
 
 #: Printers with one board; two boards and a policy; one board behind a link of 80 ms; no image to go back to.
 PLAIN, EXACT, COMPATIBLE, FAR, LOST = "plain", "exact", "compatible", "far", "lost"
@@ -74,7 +80,7 @@ class Cell:
     ``count``: how often in a row. ``placement``: where the protocol runs. ``new_only``: only the new firmware has it.
     ``expected``: one outcome for each board of the bench. ``status``: what a ``wrong_status`` says. ``read_back``:
     nobody has an image of what the board runs. ``hands``: afterwards a person taps RESET, where no line reaches it.
-    ``back``: the run is a rollback, which holds the boards that it commits and no other.
+    ``job``: what is struck.
     """
 
     fault: str
@@ -88,7 +94,7 @@ class Cell:
     status: int = 0xFE
     read_back: bool = False
     hands: bool = False
-    back: bool = False
+    job: str = FLASH
 
     @property
     def name(self) -> str:
@@ -96,7 +102,7 @@ class Cell:
         times += f" {self.status:02x}" if self.status != 0xFE else ""
         where = " from the controller" if self.placement == "controller" else ""
         what = " in the new firmware" if self.new_only else " with unknown firmware" if self.read_back else ""
-        job = "rollback, " if self.back else ""
+        job = "" if self.job == FLASH else f"{self.job}, "
         return f"{self.bench}: {job}{self.fault}{times} at {self.command}@{self.byte}{what}{where}"
 
 
@@ -205,17 +211,27 @@ def rollback_cells() -> Iterator[Cell]:
     """A rollback is a transaction as any other; what it holds must be what it has brought back."""
     for fault in ("power_cut", "wrong_status", "corrupt"):
         for command in ("erase", "program", "verify", "end"):
-            yield Cell(fault, command, 0, (expected_of_board(fault, command),), back=True)
-    yield Cell("other_version", "boot", 0, (RESTORED,), 1, new_only=True, back=True)
-    yield Cell("klippy-never-ready", "program", 15000, (RESTORED,), back=True)
-    yield Cell("hang", "klipper", 0, (RESTORED,), new_only=True, back=True)
+            yield Cell(fault, command, 0, (expected_of_board(fault, command),), job=ROLLBACK)
+    yield Cell("other_version", "boot", 0, (RESTORED,), 1, new_only=True, job=ROLLBACK)
+    yield Cell("klippy-never-ready", "program", 15000, (RESTORED,), job=ROLLBACK)
+    yield Cell("hang", "klipper", 0, (RESTORED,), new_only=True, job=ROLLBACK)
     for fault in ("agent-killed", "power-cut", "controller-SIGKILL", "link-stalled", "disk-full"):
         for command, byte in (("identify", 0), ("program", 15000), ("end", 0)):
-            yield Cell(fault, command, byte, (expected_of_host(fault, command),), back=True)
+            yield Cell(fault, command, byte, (expected_of_host(fault, command),), job=ROLLBACK)
     for bench, neighbour in ((EXACT, RESTORED), (COMPATIBLE, COMMITTED)):
         for fault in ("power_cut", "wrong_status"):
-            yield Cell(fault, "program", 15000, (neighbour, RESTORED), bench=bench, back=True)
-        yield Cell("controller-SIGKILL", "program", 15000, (COMMITTED, COMMITTED), bench=bench, back=True)
+            yield Cell(fault, "program", 15000, (neighbour, RESTORED), bench=bench, job=ROLLBACK)
+        yield Cell("controller-SIGKILL", "program", 15000, (COMMITTED, COMMITTED), bench=bench, job=ROLLBACK)
+
+
+def recovery_cells() -> Iterator[Cell]:
+    """What has died is settled by the next run; what strikes that is settled by the one after it, or by the host."""
+    for fault in ("power_cut", "drop", "wrong_status", "corrupt"):
+        for command in ("erase", "program", "verify"):
+            yield Cell(fault, command, 0, (RESTORED,), job=RECOVERY)
+    for fault in ("agent-killed", "power-cut", "controller-SIGKILL", "link-stalled"):
+        for command, byte in (("identify", 0), ("program", 15000)):
+            yield Cell(fault, command, byte, (RESTORED,), job=RECOVERY)
 
 
 def full() -> list[Cell]:
@@ -230,6 +246,7 @@ def full() -> list[Cell]:
         *far_cells(),
         *lost_cells(),
         *rollback_cells(),
+        *recovery_cells(),
     ]
 
 
@@ -237,13 +254,20 @@ def thinned() -> list[Cell]:
     """Every fault of a board once, every strike for host and controller, every bench; spread over the points."""
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in full():
-        fault = "" if cell.bench != PLAIN or cell.back else cell.fault
+        fault = "" if cell.bench != PLAIN or cell.job != FLASH else cell.fault
         placement = "" if fault and fault not in STRIKES else cell.placement
-        groups.setdefault((fault, placement, f"{cell.bench} back" if cell.back else cell.bench), []).append(cell)
+        groups.setdefault(
+            (
+                fault,
+                placement,
+                f"{cell.bench} back" if cell.job == ROLLBACK else f"{cell.bench} {cell.job}".removesuffix(" flash"),
+            ),
+            [],
+        ).append(cell)
     chosen = []
     for key, cells in groups.items():
         hard = [cell for cell in cells if RESTORED in cell.expected or ATTENTION in cell.expected] or cells
         start = zlib.crc32(" ".join(key).encode())
-        wanted = 1 if key[0] or hard[0].back else 2
+        wanted = 1 if key[0] or hard[0].job != FLASH else 2
         chosen += [hard[(start + 5 * number) % len(hard)] for number in range(wanted)]
     return chosen

@@ -1,7 +1,12 @@
 """A bare lab for ``deploys/site.py``: one printer with Moonraker, and two printers that are one host."""
 
+import os
 import random
+import signal
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +62,23 @@ class Site(Fleet):
     @property
     def double(self) -> Host:
         return self.lab.host(DOUBLE)
+
+    @contextmanager
+    def served(self) -> Iterator[str]:
+        """Serve Klipper's repository to the hosts; yield its URL."""
+        bridge, directory = f"{self.lab.spec.subnet}.1", self.source.repository.parent
+        command = ["git", "daemon", "--export-all", "--reuseaddr", f"--listen={bridge}", f"--base-path={directory}"]
+        daemon = subprocess.Popen([*command, str(directory)], stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            url = f"git://{bridge}/{self.source.repository.name}"
+            while subprocess.run(["git", "ls-remote", url], capture_output=True).returncode:
+                assert daemon.poll() is None, "git daemon does not start"
+                time.sleep(0.1)
+            yield url
+        finally:
+            # git starts the daemon as a child of its own.
+            os.killpg(daemon.pid, signal.SIGTERM)
+            daemon.wait()
 
     def deploy(self, *names: str, ref: str = VERSION, yes: bool = True, **data: Any) -> Run:
         """Run the stock command for some entries (all by default) with other data."""

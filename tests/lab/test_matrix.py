@@ -105,7 +105,7 @@ def run_cells(fleet: Fleet, benches: Mapping[str, tuple[str, ...]], cells: list[
                 problem = run_cell(fleet, fleet.lab.host(name), cell)
             except Exception as error:
                 problem = f"{type(error).__name__}: {error}"
-            counted.update(["wrong"] if problem else cell.expected)
+            counted.update([f"{cell.job}: {came}" for came in (["wrong"] if problem else cell.expected)])
             seconds = time.monotonic() - started
             came = problem or " + ".join(cell.expected)
             print(f"{name} {seconds:5.1f} s  {cell.name}: {came}", file=sys.stderr, flush=True)

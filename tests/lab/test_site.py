@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from fleetflash.lab.lab import Lab, leftovers
-from tests.lab.conftest import lab_name, require_lab
+from tests.lab.conftest import full_only, lab_name, require_lab
 from tests.lab.fleet import WANTED, flash_holds, mcu_version
 from tests.lab.site import CFG, DOUBLE, MCUS, SINGLE, Site, bare_hosts, begin_print, changes, end_print, started, strip
 from tests.lab.site_source import NEXT, VERSION
@@ -128,6 +128,27 @@ def test_a_broken_virtualenv_is_rebuilt_and_a_printer_cfg_of_somebody_is_left_to
     assert cfg.read_text() == f"[include fleetflash-mcus.cfg]\n\n{OWN_CFG}{SAVED}"
     assert host.run(f"stat -c %U {CFG} {MCUS}", check=True).stdout.split() == ["pi", "pi"]
     host.wait_klippy("ready", 60.0)
+
+
+@full_only
+def test_a_host_fetches_its_source_itself_and_keeps_it_when_nobody_serves_it(converged: Site) -> None:
+    host, kept = converged.single, converged.inventory[SINGLE]["klipper"]
+    where = "git -C ~/klipper describe --tags"
+    before = VERSION if host.run(where, check=True).stdout.strip() == VERSION else NEXT
+    other = NEXT if before == VERSION else VERSION
+    with converged.served() as url:
+        converged.inventory[SINGLE]["klipper"] = {**kept, "repository": url, "fetch": "host"}
+        moved = converged.deploy(SINGLE, ref=other)
+        assert moved.code == 0, moved.output
+        assert host.run(where, check=True).stdout.strip() == other
+        host.wait_klippy("ready", 60.0)
+        again = converged.deploy(SINGLE, ref=other)
+        assert again.code == 0 and changes(again) == "-", again.output
+    gone = converged.deploy(SINGLE, ref=before)
+    assert gone.code == 1 and gone.line(url, "Connection refused"), gone.output
+    assert host.run(where, check=True).stdout.strip() == other
+    host.wait_klippy("ready", 60.0)
+    converged.inventory[SINGLE]["klipper"] = kept
 
 
 def test_recovery_removes_what_changes_have_left_that_died_and_nothing_else(converged: Site) -> None:

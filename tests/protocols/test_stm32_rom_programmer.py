@@ -273,3 +273,10 @@ def test_leaving_a_running_application_is_nothing() -> None:
     board = Board(mode="bootloader")
     programmer_of(board).leave()
     assert board.went == [BASE]
+
+
+def test_lines_that_are_known_lead_out_of_a_bootloader_that_hangs() -> None:
+    board = Board(mode="bootloader")
+    board.mode = "hangs"
+    Stm32RomProgrammer(board, Target(BASE, wiring=WIRING), lambda: board).leave()
+    assert board.played == [reset_sequence(WIRING)] and board.mode == "application"

@@ -95,6 +95,18 @@ def test_board_that_does_not_come_back_is_power_cycled(
     assert [step for step, _ in host.steps if step.startswith("power")] == ["power off", "power on"]
 
 
+def test_bootloader_that_hangs_while_it_is_read_is_read_after_a_power_cycle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = make_host(tmp_path, monkeypatch, "a")
+    host.__class__ = ReadingHost
+    assert isinstance(host, ReadingHost)
+    host.faults["read", "a"], host.hangs["read", "a"] = [NoAnswerError("no answer within 1 s")], 1
+    assert host.run(host.backup(power=Power(device="relay"))) == "committed"
+    assert host.results() == {"a": "backed-up"} and host.versions() == {"a": OLD} and host.active
+    assert [step for step, _ in host.steps if step.startswith("power")] == ["power off", "power on"]
+
+
 def test_protected_chip_is_no_failure_and_stays_protected(host: ReadingHost) -> None:
     host.boards["a"].protected = True
     assert host.run(host.backup()) == "committed"

@@ -95,6 +95,22 @@ def test_board_is_followed_to_the_device_that_has_its_place(ports: Ports) -> Non
     assert ports.events == ["open /dev/ttyACM0", "close /dev/ttyACM0", "open /dev/ttyACM1", "close /dev/ttyACM1"]
 
 
+def test_the_wiring_that_led_in_is_known_when_the_board_has_to_be_led_out(
+    ports: Ports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    led_out: list[str] = []
+    monkeypatch.setattr(Programmer, "wiring", "reset=rts:0,boot=dtr:0", raising=False)
+    monkeypatch.setattr(Programmer, "leave", lambda programmer: led_out.append(programmer.target.wiring))
+    board = BoardOnPort(BOARD, ports.open)
+    board.leave_bootloader()
+    with board.in_bootloader(lambda gesture, seconds: None, ""):
+        pass
+    board.leave_bootloader()
+    given = replace(BOARD, entry=Entry("lines", "reset=dtr:0,boot=rts:1"))
+    BoardOnPort(given, ports.open).leave_bootloader()
+    assert led_out == ["", "reset=rts:0,boot=dtr:0", "reset=dtr:0,boot=rts:1"]
+
+
 def test_board_that_is_nowhere_is_named(ports: Ports) -> None:
     ports.names = {BY_ID: [], BY_PATH: []}
     with pytest.raises(PortError, match=f"toolhead: port {BY_ID} is not there"):

@@ -97,7 +97,7 @@ class Target:
 
     ``base``: the absolute address of the flash; ``offset``: of the application in it, behind a bootloader; ``size``:
     bytes that the application may have. ``baudrate``: the application's, in bit/s. ``options``: those of
-    ``Capabilities.options`` that are set.
+    ``Capabilities.options`` that are set. ``wiring``: of DTR and RTS as far as it is known, as in ``Entry``.
     """
 
     base: int = 0
@@ -105,6 +105,7 @@ class Target:
     size: int = 0
     baudrate: int = 250000
     options: Mapping[str, str] = field(default_factory=dict)
+    wiring: str = ""
 
     @property
     def start(self) -> int:

@@ -58,7 +58,7 @@ class Stk500Programmer:
             self._restart()
         elif entry.method == "button":
             # One that listens already may have programmed before: only a reset makes it begin at page 0 again.
-            self.leave()
+            self._has_left()
             ways.enter_by_hand(self.port, entry, ask, self._answers, self.DEFAULT_GESTURE)
             self._has_programmed = False
         elif not self._answers(1):
@@ -110,9 +110,17 @@ class Stk500Programmer:
         self.bootloader = self.found = None
 
     def leave(self) -> None:
+        # One that has stopped answering leaves by a reset, as an application bears it with every opened port.
+        if not self._has_left():
+            self.port.play(RESET_PULSE)
+
+    def _has_left(self) -> bool:
+        """Whether a bootloader has answered, and was sent away."""
         self.port.set_baudrate(BAUDRATE)
-        if self._answers(1):
+        there = self._answers(1)
+        if there:
             self.reset()
+        return there
 
     def _listening(self) -> Bootloader:
         """Return the bootloader, which has just answered."""

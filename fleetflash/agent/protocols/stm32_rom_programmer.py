@@ -32,7 +32,7 @@ class Stm32RomProgrammer:
         self.port = port
         self.target = target
         self.rom = stm32_rom.Stm32Rom(port)
-        self.wiring = ""
+        self.wiring = target.wiring
         self.bootloader: Optional[stm32_rom.Bootloader] = None
         self.found: Optional[Found] = None
 

@@ -27,7 +27,7 @@ class WchIspProgrammer:
         self.port = port
         self.isp = wch_isp.WchIsp(port)
         self.chip: Optional[wch_isp.Chip] = None
-        self.wiring = ""
+        self.wiring = target.wiring
 
     def enter(self, entry: Entry, ask: Ask) -> None:
         self.wiring = entry.wiring
