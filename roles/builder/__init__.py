@@ -7,7 +7,8 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import PyinfraError
 
 from fleetflash.facts import build_hosts
-from fleetflash.operations import firmware, gateway_firmware, recovery
+from fleetflash.operations import firmware, recovery
+from roles.gateway import gateway_builds
 
 
 @deploy("Builder")
@@ -25,8 +26,7 @@ def builder() -> None:
             firmware.built(name=f"Firmware of {name} is built", board_type=name)
     # Without the controller among them, one of them says that it is needed.
     if host.name == (build_hosts.LOCAL if build_hosts.LOCAL in builders else min(builders)):
-        for name in _names("gateway_types"):
-            gateway_firmware.built(name=f"Firmware of gateway {name} is built", gateway_type=name)
+        gateway_builds(_names("gateway_types"))
 
 
 @deploy("Leftovers of builds")
