@@ -33,6 +33,41 @@ class Mutant:
 
 MUTANTS = [
     Mutant(
+        "a gateway's own word is no proof of the build",
+        "fleetflash/plan/image.py",
+        'return facts.firmware.version == wanted.version and written in ("", wanted.image_sha256)',
+        "return facts.firmware.version == wanted.version",
+        "tests/unit/test_plan.py -k own_api",
+    ),
+    Mutant(
+        "what a gateway no longer runs is no way back",
+        "fleetflash/plan/way_back.py",
+        " and not is_another(facts)",
+        "",
+        "tests/unit/test_plan.py -k own_api",
+    ),
+    Mutant(
+        "lines that led in lead out of what hangs",
+        "fleetflash/agent/board.py",
+        '            self._wiring = getattr(programmer, "wiring", "")\n',
+        "",
+        "tests/unit/test_board.py -k wiring",
+    ),
+    Mutant(
+        "power helps a bootloader that hangs while it is read",
+        "fleetflash/agent/backup_run.py",
+        "self.power.retry(name, partial(self._read, name, board))",
+        "self._read(name, board)",
+        "tests/unit/test_backup_run.py -k hangs",
+    ),
+    Mutant(
+        "a boot log begins with the boot",
+        "fleetflash/agent/protocols/esp_boot_log.py",
+        "    port.discard_input()\n    port.play(RELEASE)\n",
+        "    port.play(RELEASE)\n",
+        "tests/unit/test_esp_boot_log.py",
+    ),
+    Mutant(
         "a board is known from its first contact on",
         "fleetflash/agent/backup_run.py",
         "            self.record.enrol(board.board, session.uid)\n",

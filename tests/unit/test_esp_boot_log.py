@@ -1,9 +1,12 @@
 """What is read out of an ESP chip's boot log."""
 
+from typing import cast
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleetflash.agent.port import LineStep, Port
 from fleetflash.agent.protocols import esp_boot_log
 from fleetflash.agent.protocols.esp_boot_log import BootLog
 
@@ -19,6 +22,25 @@ INFORMATION = (
 
 def test_the_application_names_itself() -> None:
     assert esp_boot_log.read(BANNER + INFORMATION) == BootLog("v1.2.3", "gateway", "7f3c2a1b0")
+
+
+def test_what_the_former_firmware_still_said_is_no_part_of_the_boot() -> None:
+    """EN is low for a moment: what has come until then is dropped, and nothing of what comes when it is let go."""
+
+    class Chip:
+        waiting = BANNER + INFORMATION.replace(b"v1.2.3", b"v0.9.0")
+
+        def play(self, steps: list[LineStep]) -> None:
+            self.waiting += BANNER + INFORMATION if steps == esp_boot_log.RELEASE else b"abort() was called at PC 0x4"
+
+        def discard_input(self) -> None:
+            self.waiting = b""
+
+        def read(self, size: int, timeout: float) -> bytes:
+            said, self.waiting = self.waiting, b""
+            return said
+
+    assert esp_boot_log.watch(cast(Port, Chip()), 0.05) == BootLog("v1.2.3", "gateway", "7f3c2a1b0")
 
 
 def test_an_older_idf_says_it_in_another_component() -> None:
