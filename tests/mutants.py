@@ -33,6 +33,13 @@ class Mutant:
 
 MUTANTS = [
     Mutant(
+        "a printer without print_stats may be idle",
+        "fleetflash/agent/klippy.py",
+        'stated = str(found.get("print_stats", {}).get("state") or "")',
+        'stated = str(found.get("print_stats", {}).get("state", ""))',
+        "tests/unit/test_klippy.py",
+    ),
+    Mutant(
         "a gateway's own word is no proof of the build",
         "fleetflash/plan/image.py",
         'return facts.firmware.version == wanted.version and written in ("", wanted.image_sha256)',

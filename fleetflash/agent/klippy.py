@@ -140,7 +140,8 @@ def query(path: str, objects: List[str], timeout: float = 5.0) -> Dict[str, Any]
         found = session.call("objects/query", {"objects": dict.fromkeys(objects)}).get("status")
     finally:
         session.socket.close()
-    return found if isinstance(found, dict) else {}
+    # One that klippy does not know has no fields.
+    return {name: fields for name, fields in found.items() if fields} if isinstance(found, dict) else {}
 
 
 def _sections(settings: Dict[str, Any], running: Dict[str, Firmware]) -> List[McuSection]:
@@ -201,9 +202,12 @@ def wait_until_ready(path: str, timeout: float) -> Status:
 
 
 def _print_state(found: Dict[str, Any]) -> str:
-    """Whoever prints without virtual_sdcard (OctoPrint) shows only in idle_timeout."""
-    stated = str(found.get("print_stats", {}).get("state", ""))
-    idle = str(found.get("idle_timeout", {}).get("state", ""))
+    """Whoever prints without virtual_sdcard (OctoPrint) shows only in idle_timeout.
+
+    Of an object that it does not have, klippy answers ``None`` for every field.
+    """
+    stated = str(found.get("print_stats", {}).get("state") or "")
+    idle = str(found.get("idle_timeout", {}).get("state") or "")
     if idle == "Printing" and stated not in ("printing", "paused"):
         return "printing"
     return stated or ("standby" if idle in ("Idle", "Ready") else "")

@@ -65,8 +65,10 @@ class FakeKlippy:
         elif request["method"] == "objects/list":
             result = {"objects": list(self.objects)}
         else:
+            # As ``klippy/webhooks.py`` has it: what is not there has no fields, and each that is asked for is null.
             asked = request["params"]["objects"]
-            result = {"status": {name: fields for name, fields in self.objects.items() if name in asked}}
+            known = {name: self.objects.get(name, {}) for name in asked}
+            result = {"status": {n: {f: known[n].get(f) for f in asked[n] or known[n]} for n in asked}}
         return encode({"id": request["id"], "result": result})
 
     def stop(self) -> None:
