@@ -65,5 +65,10 @@ def changes(directory: Path) -> Tuple[List[str], List[str]]:
 
 def _reason(error: bytes) -> str:
     lines = [line.strip() for line in error.decode(errors="replace").splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines[-1:] or ["failed"]
+    told: List[str] = []
+    for line in lines:
+        # What ends with a colon is said in the next line.
+        if line.startswith(("fatal:", "error:")) or (told and told[-1].endswith(":")):
+            told.append(line)
+    told = told or lines[-1:] or ["failed"]
     return " ".join(told)[:400]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import List, Optional
 
 from fleetflash.agent import disk
-from fleetflash.agent.git import changes, commit_of, git, is_repository
+from fleetflash.agent.git import GitError, changes, commit_of, git, is_repository
 
 #: What fleetflash has brought lies below this name, so that it can be told from what somebody has committed here.
 PUSHED = "refs/fleetflash"
@@ -132,7 +132,13 @@ def _fetch(path: Path, repository: str, bundle: Optional[Path]) -> None:
     git(path, "config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")
     quiet = ("fetch", "--quiet", "--no-write-fetch-head", "--no-auto-maintenance")
     if bundle is None:
-        git(path, *quiet, "--tags", "--force", "origin")
+        try:
+            git(path, *quiet, "--tags", "--force", "origin")
+        except GitError as error:
+            raise TreeError(
+                f"{repository} can't be fetched from this host ({error}); make it reachable from here, or leave out "
+                "fetch = 'host', so that the controller sends its copy"
+            ) from None
     else:
         git(path, *quiet, str(bundle), f"+{PUSHED}/*:{PUSHED}/*", "+refs/tags/*:refs/tags/*")
 

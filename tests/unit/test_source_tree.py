@@ -75,6 +75,18 @@ def test_a_host_can_fetch_by_itself(tmp_path: Path, upstream: Upstream) -> None:
     assert git(tree, "describe", "--tags") == "v2"
 
 
+def test_a_repository_that_a_host_can_not_reach_is_named_with_what_to_do_and_the_tree_stays(
+    tmp_path: Path, upstream: Upstream
+) -> None:
+    tree = tmp_path / "klipper"
+    move(tree, "v1", str(upstream.path), None, discard=False)
+    # Nobody listens there; what git says of it is two lines.
+    with pytest.raises(TreeError, match=r"git://127\.0\.0\.1:9/klipper can't be fetched from this host") as refused:
+        move(tree, "v2", "git://127.0.0.1:9/klipper", None, discard=False)
+    assert "Connection refused" in str(refused.value) and "fetch = 'host'" in str(refused.value)
+    assert git(tree, "describe", "--tags") == "v1"
+
+
 def test_changed_files_refuse_the_move_and_are_saved_with_unknown_files_when_discarded(
     tree: Path, upstream: Upstream
 ) -> None:
