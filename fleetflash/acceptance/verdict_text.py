@@ -1,5 +1,8 @@
 """A verdict as people read it: one line a rule, with the line of the log that decided it."""
 
+from collections.abc import Sequence
+
+from fleetflash.agent.acceptance.panic import Panic
 from fleetflash.agent.acceptance.verdict import Ruling, Verdict
 from fleetflash.report.columns import plain
 
@@ -14,9 +17,15 @@ def describe(verdict: Verdict, log: str, decoded: list[list[str]]) -> list[str]:
     lines += [f"  note: {note}" for note in verdict.notes]
     for ruling in verdict.rulings:
         lines += _rule(verdict, ruling)
-    for panic, frames in zip(verdict.panics, decoded, strict=True):
-        lines.append(f"  panic in line {panic.number}: {plain(panic.lines[0])}")
-        lines += [f"    {plain(frame)}" for frame in frames]
+    return lines + [f"  {line}" for line in describe_panics(verdict.panics, decoded)]
+
+
+def describe_panics(panics: Sequence[Panic], decoded: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a report on panics. ``decoded``: for each, its addresses as text."""
+    lines = []
+    for panic, frames in zip(panics, decoded, strict=True):
+        lines.append(f"panic in line {panic.number}: {plain(panic.lines[0])}")
+        lines += [f"  {plain(frame)}" for frame in frames]
     return lines
 
 

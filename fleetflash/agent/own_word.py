@@ -24,7 +24,7 @@ class OwnWord:
         A board that is silent, or whose boot is rejected, is asked as often as its contract allows, and once more if
         its power can be cycled then.
         """
-        retry = board.board.contract.retry if board.board.contract else Retry()
+        retry = board.board.retry
         attempt, of = 1, retry.attempts
         while True:
             try:

@@ -2,7 +2,7 @@
 
 from typing import Optional
 
-from fleetflash.agent.acceptance.contract import POWER_CYCLE, Retry
+from fleetflash.agent.acceptance.contract import POWER_CYCLE
 from fleetflash.agent.schema import BoardTransaction, Power, Transaction
 
 #: A port that is gone gets this long to come back, in seconds: after a boot, or while a USB hub settles.
@@ -25,8 +25,7 @@ ON_ATTEMPTS, ON_PAUSE = 3, 2.0
 
 def forward_cycles(board: BoardTransaction) -> int:
     """Return how often a board may be switched off and on until it runs what is wanted."""
-    retry = board.contract.retry if board.contract else Retry()
-    return max(FORWARD_CYCLES, retry.attempts - 1 if retry.recovery == POWER_CYCLE else 0)
+    return max(FORWARD_CYCLES, board.retry.attempts - 1 if board.retry.recovery == POWER_CYCLE else 0)
 
 
 def most_cycles(board: BoardTransaction) -> int:

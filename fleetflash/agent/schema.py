@@ -9,7 +9,7 @@ import functools
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, Union, get_type_hints
 
-from fleetflash.agent.acceptance.contract import Contract
+from fleetflash.agent.acceptance.contract import Contract, Retry
 
 T = TypeVar("T")
 
@@ -440,6 +440,11 @@ class BoardTransaction:
     def lends_tool(self) -> bool:
         """Whether the host leads the tool that the controller runs."""
         return self.tool and self.placement == "controller"
+
+    @property
+    def retry(self) -> Retry:
+        """How often a rejected boot is tried again; not at all without a contract."""
+        return self.contract.retry if self.contract else Retry()
 
     @property
     def host_writes(self) -> bool:

@@ -1,6 +1,5 @@
 """What a bundle says of a gateway's boots: its monitor logs, and the verdict of each with its panics decoded."""
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,16 +7,14 @@ from typing import Any
 from fleetflash.acceptance.errors import AcceptanceError
 from fleetflash.acceptance.log_file import LogFile
 from fleetflash.acceptance.panic_decoder import Symbols
-from fleetflash.acceptance.verdict_text import describe
+from fleetflash.acceptance.verdict_text import describe, describe_panics
 from fleetflash.agent.acceptance.panic import Panic, PanicRecorder
 from fleetflash.agent.acceptance.verdict import Verdict
+from fleetflash.agent.protocols import esp_boot_log
 from fleetflash.agent.schema import SchemaError, from_json
 from fleetflash.firmware.errors import SymbolsMissingError
 from fleetflash.firmware.symbols import SymbolFiles
 from fleetflash.report.columns import plain
-
-#: Source: ESP-IDF guide, "Fatal Errors": the panic handler names the ELF file by its first digits.
-_ELF = re.compile(r"ELF file SHA256:\s*([0-9a-f]{8,64})")
 
 
 def boot_files(
@@ -60,10 +57,7 @@ def _judged(boot: Mapping[str, Any], log: Path | None, elf: str, symbols: Symbol
     decoded = [_decode(panic, elf, symbols) for panic in panics]
     if verdict is not None:
         return describe(verdict, str(boot.get("log", "")), decoded)
-    lines = []
-    for panic, frames in zip(panics, decoded, strict=True):
-        lines += [f"panic in line {panic.number}: {plain(panic.lines[0])}", *(f"  {plain(frame)}" for frame in frames)]
-    return lines
+    return describe_panics(panics, decoded)
 
 
 def _panics(log: Path | None) -> list[Panic]:
@@ -80,8 +74,8 @@ def _panics(log: Path | None) -> list[Panic]:
 
 
 def _decode(panic: Panic, elf: str, symbols: SymbolFiles) -> list[str]:
-    named = _ELF.search("\n".join(panic.lines))
-    digest = named[1] if named else elf
+    # The panic handler names the ELF file as a boot log does.
+    digest = esp_boot_log.read("\n".join(panic.lines).encode()).elf_sha256 or elf
     if not digest:
         return ["its addresses can't be resolved: nothing tells the build's ELF file"]
     try:

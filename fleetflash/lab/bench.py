@@ -16,10 +16,12 @@ _FURTHER = (("bmcu", "mcu", "auto"),)
 #: The one gateway that is in a network, with a web server and at the broker of its host.
 _ONLINE = ("--http", "{bridge}:8081", "--mqtt", "{address:desk-1}:1883", "--topic", "bms/desk-1")
 _ON_CAN = ("--candump", "{directory}/can.log")
-# Hosts without Klipper, each with one gateway: its kind, its MAC address, whether it has a card, and what it is in.
-_GATEWAYS = (("esp32", "240ac4000001", "yes", (*_ONLINE, *_ON_CAN)), ("esp32s3", "240ac4000002", "no", _ON_CAN))
-#: What is started on the hosts of those gateways.
-_UNITS: tuple[tuple[str, ...], ...] = (("mosquitto.service",), ())
+# Hosts without Klipper, each with one gateway: its kind, its MAC address, whether it has a card, the networks that it
+# is in, and what else its host starts.
+_GATEWAYS: tuple[tuple[str, str, str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("esp32", "240ac4000001", "yes", (*_ONLINE, *_ON_CAN), ("mosquitto.service",)),
+    ("esp32s3", "240ac4000002", "no", _ON_CAN, ()),
+)
 # Addresses .11 to .254.
 MOST_HOSTS = 244
 
@@ -54,7 +56,7 @@ def gateway_hosts(count: int = len(_GATEWAYS)) -> tuple[HostSpec, ...]:
             f"desk-{number}",
             (BoardSpec("gateway", mcu="", kind=kind, uid=mac, options=("--equipment", f"sd={card}", *networks)),),
             bare=True,
-            units=_UNITS[number - 1],
+            units=units,
         )
-        for number, (kind, mac, card, networks) in enumerate(_GATEWAYS[:count], 1)
+        for number, (kind, mac, card, networks, units) in enumerate(_GATEWAYS[:count], 1)
     )

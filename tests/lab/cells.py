@@ -134,13 +134,10 @@ def _die_in_the_middle(fleet: Fleet, host: Host, inventory: Path) -> None:
     board = host.boards[-1].spec.name
     run = fleet.start_pyinfra(inventory)
     kill = "sudo rm -r /var/lib/fleetflash/agent; sudo systemctl kill -s KILL fleetflash.service"
-    strike(host, board, "program", 15000, lambda: void(host.run(kill)), deadly=True)
+    strike(host, board, "program", 15000, lambda: host.run(kill), deadly=True)
     run.kill()
     fleet.finish(run)
     wait_settled(host)
-
-
-def void(_: object) -> None: ...
 
 
 def _plan_fault(host: Host, board: str, cell: Cell, wanted: str) -> None:

@@ -256,14 +256,8 @@ def thinned() -> list[Cell]:
     for cell in full():
         fault = "" if cell.bench != PLAIN or cell.job != FLASH else cell.fault
         placement = "" if fault and fault not in STRIKES else cell.placement
-        groups.setdefault(
-            (
-                fault,
-                placement,
-                f"{cell.bench} back" if cell.job == ROLLBACK else f"{cell.bench} {cell.job}".removesuffix(" flash"),
-            ),
-            [],
-        ).append(cell)
+        bench = {FLASH: cell.bench, ROLLBACK: f"{cell.bench} back"}.get(cell.job, f"{cell.bench} {cell.job}")
+        groups.setdefault((fault, placement, bench), []).append(cell)
     chosen = []
     for key, cells in groups.items():
         hard = [cell for cell in cells if RESTORED in cell.expected or ATTENTION in cell.expected] or cells

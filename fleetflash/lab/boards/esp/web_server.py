@@ -22,7 +22,7 @@ class WebServer:
     def __init__(self, loop: Loop, address: tuple[str, int], title: str, status: Callable[[], dict[str, Any]]) -> None:
         self._title = title
         self._status = status
-        self._server = StreamServer(loop, socket.create_server(address, reuse_port=False), self._received)
+        self._server = StreamServer(loop, socket.create_server(address), self._received)
 
     def close(self) -> None:
         self._server.close()
