@@ -49,20 +49,19 @@ class CHelper:
 
     def build(self, archive: Path, python: str) -> None:
         """Build the one of another commit beside. ``archive``: a tar file of its sources; ``python``: klippy's own."""
-        if shutil.which("gcc", path="/usr/local/bin:/usr/bin:/bin") is None:
-            raise HelperError(
-                "klippy's C helper differs in the wanted version, and there is no gcc that could build it; "
-                "apt-get install gcc on the host"
-            )
-        if not python:
-            raise HelperError("nobody can say which Python klippy runs in, to build its C helper; start Klipper once")
+        self._check_tools("differs in the wanted version", python)
         self._run("tar", "--extract", "--file", str(archive), "--directory", str(self.aside))
+        self._build(python, "klippy's C helper of the wanted version")
+
+    def renew(self, python: str) -> None:
+        """Build the one of the checkout's own sources and put it in place. ``python``: klippy's own."""
+        self._check_tools("is not built", python)
         sources = self.aside / SOURCES
-        try:
-            self._run(python, "-B", str(sources / "__init__.py"))
-            self._run("mv", "--no-target-directory", "--", str(sources / NAME), str(self.built))
-        except HelperError as error:
-            raise HelperError(f"klippy's C helper of the wanted version does not build: {error}") from error
+        self._run("mkdir", "--parents", "--", str(sources.parent))
+        self._run("cp", "--recursive", "--", str(self.directory), str(sources))
+        self._run("rm", "-f", "--", str(sources / NAME))
+        self._build(python, f"{self.path}")
+        self.put(self.built)
 
     def put(self, source: Path) -> None:
         """Put ``built`` or ``kept`` in place in one step, newer than every source, so that klippy takes it as it is."""
@@ -75,6 +74,23 @@ class CHelper:
     def remove(self) -> None:
         """Leave it to klippy to build one."""
         self._run("rm", "-f", "--", str(self.path))
+
+    def _check_tools(self, why: str, python: str) -> None:
+        if shutil.which("gcc", path="/usr/local/bin:/usr/bin:/bin") is None:
+            raise HelperError(
+                f"klippy's C helper {why}, and there is no gcc that could build it; apt-get install gcc on the host"
+            )
+        if not python:
+            raise HelperError("nobody can say which Python klippy runs in, to build its C helper; start Klipper once")
+
+    def _build(self, python: str, what: str) -> None:
+        """Build from the sources that lie aside."""
+        sources = self.aside / SOURCES
+        try:
+            self._run(python, "-B", str(sources / "__init__.py"))
+            self._run("mv", "--no-target-directory", "--", str(sources / NAME), str(self.built))
+        except HelperError as error:
+            raise HelperError(f"{what} does not build: {error}") from error
 
     def _newest_source(self) -> float:
         sources = [entry for entry in os.scandir(self.directory) if entry.name.endswith((".c", ".h", ".py"))]

@@ -8,12 +8,13 @@ Messages, controller → agent, one a session; what belongs to a user is done as
      "services": [...]}                    followed by ``size`` bytes in DATA frames: a bundle; with 0 the host fetches
     {"type": "environment", "user": ..., "path": ..., "requirements": ..., "size": bytes, "services": [...]}
                                            followed by ``size`` bytes: a tar of wheels; with 0 pip asks its index
+    {"type": "helper", "user": ..., "path": of the source tree, "environment": path, "services": []}
     {"type": "sweep", "user": ..., "trees": [paths], "environments": [paths], "remove": bool}
 
 Paths are absolute, or below the user's home. ``services`` run from what is changed. And agent → controller::
 
     {"type": "found", "home": ..., "trees": {path: {...}}, "environments": {path: flaw}, "restart": [services],
-     "held": [true or false for each expectation]}
+     "helpers": {path of a tree: flaw of klippy's C helper}, "held": [true or false for each expectation]}
     {"type": "done", "detail": what was kept of what lay there}        {"type": "refused", "message": ...}
     {"type": "swept", "found": [a line for each thing that a change which died has left]}; none while a change is made
 """
@@ -28,6 +29,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, Iterator, Optional
 
 from fleetflash.agent import as_user, expected, pending_restart, provision_leftovers, source_tree, virtualenv, wire
+from fleetflash.agent.account import Account
+from fleetflash.agent.chelper import ABSENT, CURRENT, SOURCES, CHelper, HelperError
 from fleetflash.agent.git import GitError
 
 #: Where an upload lies until it has been used.
@@ -36,6 +39,15 @@ SPOOL = "/var/tmp"
 UNTOUCHED = 3
 
 Message = Dict[str, Any]
+
+_TOLD = (
+    source_tree.TreeError,
+    GitError,
+    virtualenv.EnvironmentBuildError,
+    HelperError,
+    OSError,
+    tarfile.TarError,
+)
 
 
 def main(stdin: BinaryIO, stdout: BinaryIO) -> int:
@@ -66,7 +78,7 @@ def _answer(message: Message, home: Path, upload: Optional[Path], stdout: Binary
     try:
         _send(stdout, WORK[message["type"]](message, home, upload))
         return 0
-    except (source_tree.TreeError, GitError, virtualenv.EnvironmentBuildError, OSError, tarfile.TarError) as error:
+    except _TOLD as error:
         _send(stdout, {"type": "refused", "message": str(error)})
         return UNTOUCHED if isinstance(error, source_tree.TreeError) else 1
 
@@ -103,9 +115,10 @@ def _look(message: Message, home: Path, upload: Optional[Path]) -> Message:
         except (GitError, OSError) as error:
             trees[path] = {"kind": "unknown", "is_current": False, "error": str(error)}
     flaws = {path: virtualenv.flaw(home / path, text) for path, text in message["environments"].items()}
+    helpers = {path: _helper_flaw(home / path) for path in message["trees"]}
     waiting = [service for service in message["services"] if pending_restart.marked(service)]
-    found = {"home": str(home), "trees": trees, "environments": flaws, "restart": waiting, "held": message["held"]}
-    return {"type": "found", **found}
+    found = {"home": str(home), "trees": trees, "environments": flaws, "helpers": helpers}
+    return {"type": "found", "restart": waiting, "held": message["held"], **found}
 
 
 def _checkout(message: Message, home: Path, upload: Optional[Path]) -> Message:
@@ -129,10 +142,27 @@ def _environment(message: Message, home: Path, upload: Optional[Path]) -> Messag
         return {"type": "done", "detail": virtualenv.build(path, requirements, Path(wheels))}
 
 
+def _helper_flaw(tree: Path) -> str:
+    """Say what is wrong with klippy's C helper in a source tree; one without sources for it needs none."""
+    if not (tree / SOURCES).is_dir():
+        return ""
+    state = CHelper(tree, tree, Account.own()).found()
+    return {CURRENT: "", ABSENT: "is not built"}.get(state, "is older than its sources")
+
+
+def _helper(message: Message, home: Path, upload: Optional[Path]) -> Message:
+    tree, python = home / message["path"], home / message["environment"] / "bin/python"
+    if _helper_flaw(tree):
+        with tempfile.TemporaryDirectory(dir=SPOOL, prefix=provision_leftovers.HELPER) as aside:
+            CHelper(tree, Path(aside), Account.own()).renew(str(python))
+    return {"type": "done", "detail": ""}
+
+
 WORK: Dict[str, Callable[[Message, Path, Optional[Path]], Message]] = {
     "look": _look,
     "checkout": _checkout,
     "environment": _environment,
+    "helper": _helper,
 }
 
 

@@ -10,8 +10,8 @@ from typing import Iterator, List, Tuple
 
 from fleetflash.agent import source_tree, virtualenv
 
-#: Of an upload and of the wheels in it, while they are used.
-UPLOAD, WHEELS = "fleetflash-upload-", "fleetflash-wheels-"
+#: Of an upload and of the wheels in it, while they are used, and of what klippy's C helper is built in.
+UPLOAD, WHEELS, HELPER = "fleetflash-upload-", "fleetflash-wheels-", "fleetflash-helper-"
 
 
 def sweep(trees: List[Path], environments: List[Path], spools: List[Path], remove: bool) -> List[str]:
@@ -35,6 +35,8 @@ def _left(trees: List[Path], environments: List[Path], spools: List[Path]) -> It
     for spool in spools:
         for path in sorted([*spool.glob(f"{UPLOAD}*"), *spool.glob(f"{WHEELS}*")]):
             yield "upload", path
+        for path in sorted(spool.glob(f"{HELPER}*")):
+            yield "C helper in", path
 
 
 def _is_used(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What shall be: Klipper's source and virtualenvs on a host."""
+"""What shall be: Klipper's source, virtualenvs and C helper on a host."""
 
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -8,7 +8,7 @@ from pyinfra import host, logger
 from pyinfra.api import FunctionCommand, operation
 
 from fleetflash.facts import installation
-from fleetflash.facts.installation import TREE, Desired, Errors
+from fleetflash.facts.installation import ENVIRONMENT, TREE, Desired, Errors
 from fleetflash.host_state import permission
 from fleetflash.operations.refusal import refuse
 from fleetflash.provision import bundle, requirements
@@ -38,6 +38,15 @@ def environment(path: str) -> Generator[FunctionCommand, None, None]:
     + path: below the user's home
     """
     yield from _bring(lambda found, wanted: found.environments.get(path, "is not there"), _build, path)
+
+
+@operation()
+def helper() -> Generator[FunctionCommand, None, None]:
+    """
+    Have klippy's C helper built, which klippy would do when it starts: two of them at once, as on a host with several
+    printers, would load what the other is still writing. Waits for a print to end, as ``source`` does.
+    """
+    yield from _bring(_helper_differs, _build_helper)
 
 
 @operation()
@@ -109,6 +118,11 @@ def _source_differs(found: Found, wanted: Desired) -> str:
     return ""
 
 
+def _helper_differs(found: Found, wanted: Desired) -> str:
+    flaw = found.helpers.get(TREE, "") if _is_there(found) else "is not built"
+    return f"klippy's C helper {flaw}" if flaw else ""
+
+
 def _checkout(state: Any, host: Any, wanted: Desired, found: Found) -> bool:
     home = wanted.installation
 
@@ -143,6 +157,15 @@ def _build(state: Any, host: Any, wanted: Desired, found: Found, path: str) -> b
         return installation.provisioning(host).environment(request, wheels)
 
     return _carry_out(host, f"~/{path} {found.environments.get(path, 'is not there')}: built", work)
+
+
+def _build_helper(state: Any, host: Any, wanted: Desired, found: Found) -> bool:
+    def work() -> str:
+        request = {"user": wanted.installation.user, "path": TREE, "environment": ENVIRONMENT, "services": []}
+        installation.provisioning(host).helper(request)
+        return ""
+
+    return _carry_out(host, f"{_helper_differs(found, wanted)}: built", work)
 
 
 def _carry_out(host: Any, what: str, work: Callable[[], str]) -> bool:

@@ -31,6 +31,7 @@ class Tree:
 class Found:
     """What a host has. ``environments``: path → why it is not what it shall be, empty when it is.
 
+    ``helpers``: path of a source tree → likewise, of klippy's C helper in it.
     ``restart``: services that run from what was changed since they were started. ``held``: what is as it was expected.
     ``problem``: why the host could not be asked; then it has nothing.
     """
@@ -38,6 +39,7 @@ class Found:
     home: str = ""
     trees: dict[str, Tree] = field(default_factory=dict)
     environments: dict[str, str] = field(default_factory=dict)
+    helpers: dict[str, str] = field(default_factory=dict)
     restart: tuple[str, ...] = ()
     held: frozenset[Expected] = frozenset()
     problem: str = ""
@@ -65,6 +67,7 @@ class Provisioning:
             home=str(answer["home"]),
             trees={path: _tree(facts) for path, facts in answer["trees"].items()},
             environments={path: str(flaw) for path, flaw in answer["environments"].items()},
+            helpers={path: str(flaw) for path, flaw in answer["helpers"].items()},
             restart=tuple(answer["restart"]),
             held=frozenset(one for one, held in zip(expected, answer["held"], strict=True) if held),
         )
@@ -76,6 +79,10 @@ class Provisioning:
     def environment(self, request: dict[str, Any], wheels: bytes) -> str:
         """Build a virtualenv; return what was kept of what lay there."""
         return str(self._ask({"type": "environment", **request}, wheels, WORK_SECONDS)["detail"])
+
+    def helper(self, request: dict[str, Any]) -> None:
+        """Build klippy's C helper."""
+        self._ask({"type": "helper", **request}, b"", WORK_SECONDS)
 
     def sweep(self, user: str, trees: list[str], environments: list[str], *, remove: bool) -> list[str]:
         """Return one line for each thing that changes which died have left, and have it removed if asked."""

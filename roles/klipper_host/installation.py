@@ -47,6 +47,7 @@ def klipper_installation() -> None:
             sudoers.agent_rule(name=f"{login} may run the agent as root", user=login, **root)
     klipper.source(name="Klipper's source is at its commit")
     klipper.environment(name="Klipper's virtualenv is complete", path=installation.ENVIRONMENT)
+    klipper.helper(name="klippy's C helper is built")
     if wanted.moonraker is not None:
         klipper.environment(name="Moonraker's virtualenv is complete", path=installation.MOONRAKER)
     printer.folders(name="The printer's folders are there", instance=instance, user=user, **root)

@@ -78,6 +78,17 @@ def test_two_printers_of_one_host_run_side_by_side_each_with_its_own_board(conve
     assert services.split() == ["active", "active"]
 
 
+def test_helper_that_two_klippys_share_is_whole_before_either_of_them_starts(converged: Site) -> None:
+    host, services = converged.double, "klipper-1 klipper-2"
+    built = "cat ~/printer_*_data/logs/klippy.log | grep -c 'Building C code'"
+    host.run(f"sudo systemctl stop {services}; rm ~/klipper/klippy/chelper/c_helper.so", check=True)
+    before = host.run(built, check=False).stdout
+    run = converged.deploy(DOUBLE, f"{DOUBLE}b")
+    assert run.code == 0 and run.line("klippy's C helper is not built: built"), run.output
+    assert host.run(f"systemctl is-active {services}", check=True).stdout.split() == ["active", "active"]
+    assert host.run(built, check=False).stdout == before
+
+
 def test_the_second_run_changes_nothing_and_restarts_nothing(converged: Site) -> None:
     services = {converged.single: ("klipper", "moonraker"), converged.double: ("klipper-1", "klipper-2")}
     before = [started(host, *names) for host, names in services.items()]

@@ -1,7 +1,6 @@
 """What a killed change of a host has left is told and removed; what a living process uses, and what is whole, stays."""
 
 import fcntl
-import getpass
 import os
 import signal
 import subprocess
@@ -10,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from provision_talk import Talk
 from test_virtualenv import make_wheel
 
-from fleetflash.agent import pending_restart, provision, virtualenv, wire
+from fleetflash.agent import pending_restart, virtualenv
 from fleetflash.agent.provision_leftovers import sweep
 
 
@@ -74,17 +74,8 @@ def test_half_made_source_tree_goes_once_no_git_works_in_it(tmp_path: Path) -> N
     assert not (tmp_path / ".klipper-new").exists()
 
 
-def asked(tmp_path: Path, **request: Any) -> list[str]:
-    """Hold the conversation; a process of its own answers."""
-    message = {"type": "sweep", "user": getpass.getuser(), "trees": [], "environments": [], "remove": True, **request}
-    with open(tmp_path / "asked", "w+b") as stdin, open(tmp_path / "answer", "w+b") as stdout:
-        stdin.write(wire.encode_json(message))
-        stdin.seek(0)
-        assert provision.main(stdin, stdout) == 0
-        stdout.seek(0)
-        frame = wire.read_frame(stdout)
-    assert frame is not None
-    answer = wire.decode_json(frame[1])
+def asked(talk: Talk, **request: Any) -> list[str]:
+    answer = talk.ask("sweep", **{"trees": [], "environments": [], "remove": True, **request})
     assert answer["type"] == "swept"
     return [str(line) for line in answer["found"]]
 
@@ -92,26 +83,28 @@ def asked(tmp_path: Path, **request: Any) -> list[str]:
 def test_uploads_go_unless_somebody_has_them_open_or_a_change_is_being_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pending_restart, "RUN", tmp_path / "run")
-    monkeypatch.setattr(provision, "SPOOL", str(tmp_path))
-    upload, wheels, other = tmp_path / "fleetflash-upload-a", tmp_path / "fleetflash-wheels-b", tmp_path / "upload-c"
+    talk = Talk(tmp_path / "talk", monkeypatch)
+    upload, wheels, other = (talk.spool / name for name in ("fleetflash-upload-a", "fleetflash-wheels-b", "upload-c"))
+    helper = talk.spool / "fleetflash-helper-d"
     for path in (upload, other):
         path.write_bytes(b"half")
     wheels.mkdir()
+    helper.mkdir()
     (tmp_path / ".klipper-new").mkdir()
-    (tmp_path / "run").mkdir()
-    with open(tmp_path / "run/lock", "w") as lock:
+    pending_restart.RUN.mkdir()
+    with open(pending_restart.RUN / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
-        assert asked(tmp_path) == [] and upload.exists()
+        assert asked(talk) == [] and upload.exists()
     with open(upload, "rb") as arriving:
         sender = subprocess.Popen(["sleep", "600"], stdin=arriving)
         try:
-            assert asked(tmp_path, trees=[str(tmp_path / "klipper")]) == [
+            assert asked(talk, trees=[str(tmp_path / "klipper")]) == [
                 f"upload {wheels}: was not made to its end",
+                f"C helper in {helper}: was not made to its end",
                 f"source tree {tmp_path}/.klipper-new: was not made to its end",
             ]
         finally:
             sender.kill()
             sender.wait()
-    assert asked(tmp_path, user="nobody-of-that-name") == [f"upload {upload}: was not made to its end"]
-    assert other.exists() and not upload.exists() and not wheels.exists()
+    assert asked(talk, user="nobody-of-that-name") == [f"upload {upload}: was not made to its end"]
+    assert list(talk.spool.iterdir()) == [other]
