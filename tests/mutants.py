@@ -1080,7 +1080,7 @@ MUTANTS = [
     Mutant(
         "a damaged compiled agent is not imported",
         "fleetflash/link/bootstrap.py",
-        "if t and t[:64]==hashlib.sha256(t[64:]).hexdigest().encode() else [];",
+        'if t and t[:8]==b"%08x"%zlib.crc32(t[8:]) else [];',
         "if t else [];",
         "tests/unit/test_session.py -k compiled",
     ),

@@ -8,6 +8,7 @@ Each command imports what it needs: the agent runs from an archive in memory, so
 time, and a snapshot must not pay for all programmers.
 """
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 def main() -> int:
     command, *arguments = sys.argv[1:] or [""]
+    if command != "snapshot":
+        gc.enable()  # the bootstrap starts without
     if command not in COMMANDS:
         print(f"expected one of: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
@@ -45,7 +48,8 @@ def _told() -> Tuple[Type[Exception], ...]:
 
 def _snapshot(arguments: List[str]) -> int:
     from fleetflash.agent import snapshot, wire
-    from fleetflash.agent.schema import SnapshotRequest, from_json, to_json
+    from fleetflash.agent.as_json import from_json, to_json
+    from fleetflash.agent.observed import SnapshotRequest
     from fleetflash.agent.store import Store
 
     stdin, stdout = _streams()

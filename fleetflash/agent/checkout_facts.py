@@ -9,7 +9,7 @@ from typing import Optional
 from fleetflash.agent import klippy, systemd
 from fleetflash.agent.account import Account, AccountError
 from fleetflash.agent.checkout import Checkout, CheckoutError, place
-from fleetflash.agent.schema import CheckoutFacts, CheckoutProbe, ServiceFacts
+from fleetflash.agent.observed import CheckoutFacts, CheckoutProbe, ServiceFacts
 
 _PROGRAM = re.compile(r"path=(\S+) ;")
 

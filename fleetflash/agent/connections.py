@@ -7,10 +7,10 @@ from typing import Dict, List, Protocol, Tuple
 
 from fleetflash.agent import can_socket, devices, process_port
 from fleetflash.agent.holders import holders
+from fleetflash.agent.observed import PortFacts
 from fleetflash.agent.port import Port
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols.port_names import can_parts
-from fleetflash.agent.schema import PortFacts
 from fleetflash.agent.usb_socket import UsbSocket, wait_for_tty
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Dict, List, Tuple
 
-from fleetflash.agent.schema import Holder, PortFacts
+from fleetflash.agent.observed import Holder, PortFacts
 
 PATTERNS = ("ttyUSB*", "ttyACM*", "ttyAMA*", "ttyS[0-9]*", "rpmsg*")
 #: The USB vendor id under which Klipper and Katapult have theirs.

@@ -1,6 +1,5 @@
 """Files that survive a power cut: written beside, synced, renamed, and their directory synced too."""
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -69,6 +68,8 @@ def remove(path: Path) -> None:
 
 def sha256_file(path: Path) -> str:
     """Return the hash of a file's content, or an empty string when it is absent."""
+    import hashlib  # not for those who only look
+
     digest = hashlib.sha256()
     try:
         with path.open("rb") as file:

@@ -24,7 +24,7 @@ from fleetflash.agent import pending_restart, systemd
 
 Expectation = Dict[str, Any]
 
-_PROPERTIES = ("Id", "ActiveState", "UnitFileState")
+_PROPERTIES = ("ActiveState", "UnitFileState")
 
 
 def held(expectations: List[Expectation]) -> List[bool]:
@@ -92,14 +92,11 @@ def _running(expectation: Expectation, units: Dict[str, Dict[str, str]]) -> bool
 
 
 def _units(names: List[str]) -> Dict[str, Dict[str, str]]:
-    """Return unit → its properties; systemctl(1) leaves an empty line between units."""
+    """Return unit → its properties."""
     try:
-        asked = ("show", "--no-pager", "--property=" + ",".join(_PROPERTIES), *names)
-        output = systemd.systemctl(*asked) if names else ""
+        return systemd.show_all(names, _PROPERTIES)
     except systemd.SystemdError:
         return {}
-    found = (dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in output.split("\n\n"))
-    return {facts["Id"]: facts for facts in found if "Id" in facts}
 
 
 _KINDS: Dict[str, Callable[[Expectation], bool]] = {

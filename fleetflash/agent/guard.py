@@ -12,11 +12,13 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import List
+from typing import TYPE_CHECKING, Dict, List
 
 from fleetflash.agent import disk, systemd
-from fleetflash.agent.patience import settle_seconds
-from fleetflash.agent.schema import UNIT, Transaction
+from fleetflash.agent.observed import UNIT
+
+if TYPE_CHECKING:
+    from fleetflash.agent.schema import Transaction
 
 RUN = Path("/run/fleetflash")
 BUSY = RUN / "busy"
@@ -24,6 +26,9 @@ BUSY = RUN / "busy"
 STOPPED = RUN / "stopped"
 SETTLE_UNIT = Path("/etc/systemd/system/fleetflash-settle.service")
 SETTLE_LINK = Path("/etc/systemd/system/multi-user.target.wants/fleetflash-settle.service")
+
+#: What runs while boards may be written.
+UNITS = (UNIT, SETTLE_UNIT.name)
 
 SETTLE_TEXT = """\
 # Written by fleetflash for the time of one transaction; removed when it ends.
@@ -52,7 +57,7 @@ ConditionPathExists=!{busy}
 """
 
 
-def start_guarded(transaction: Transaction, agent: Path, outcome: Path, verb: str = "transact") -> None:
+def start_guarded(transaction: "Transaction", agent: Path, outcome: Path, verb: str = "transact") -> None:
     """Run the transaction in its transient unit; raises ``SystemdError`` when one is running already.
 
     ``verb``: ``transact``, or ``settle`` for one that died. ``outcome``: the file that says that it is over.
@@ -62,7 +67,7 @@ def start_guarded(transaction: Transaction, agent: Path, outcome: Path, verb: st
     properties = [
         "Type=exec",
         f"Description=fleetflash transaction {transaction.id}",
-        f"TimeoutStopSec={settle_seconds(transaction):.0f}",
+        f"TimeoutStopSec={_settle_seconds(transaction):.0f}",
         # The "-" keeps a failing line from skipping those after it.
         f"ExecStopPost=-{settle}",
         f"ExecStopPost=-/bin/rm -f {BUSY}",
@@ -78,16 +83,21 @@ def start_guarded(transaction: Transaction, agent: Path, outcome: Path, verb: st
 
 def is_idle() -> bool:
     """Whether neither a transaction runs nor the settling of one, after its death or after a boot."""
-    return systemd.are_gone([UNIT, SETTLE_UNIT.name])
+    return are_idle(systemd.show_all(UNITS, ["ActiveState"]))
 
 
-def raise_guard(transaction: Transaction, agent: Path) -> None:
+def are_idle(units: Dict[str, Dict[str, str]]) -> bool:
+    """As ``is_idle``, from what systemd has said of ``UNITS``."""
+    return all(units[unit].get("ActiveState", "inactive") in systemd.GONE_STATES for unit in UNITS)
+
+
+def raise_guard(transaction: "Transaction", agent: Path) -> None:
     """Install the settle unit and the drop-in; after this, and not before, Klipper may be stopped."""
     text = SETTLE_TEXT.format(
         # Without Klipper there is nothing that must wait.
         before=transaction.service or "multi-user.target",
         agent=agent,
-        timeout=settle_seconds(transaction),
+        timeout=_settle_seconds(transaction),
         command=" ".join(_command(agent, "settle", transaction.id)),
     )
     disk.write_file(SETTLE_UNIT, text.encode())
@@ -120,12 +130,12 @@ def is_kept_stopped(service: str) -> bool:
 
     Source: systemd's D-Bus interface, ``ActiveEnterTimestampMonotonic``: microseconds of CLOCK_MONOTONIC.
     """
-    facts = systemd.show(service, ["ActiveState", "ActiveEnterTimestampMonotonic"])
-    if facts.get("ActiveState") in systemd.ACTIVE_STATES:
-        return False
     try:
         stopped = float(STOPPED.read_text())
     except (OSError, ValueError):
+        return False
+    facts = systemd.show(service, ["ActiveState", "ActiveEnterTimestampMonotonic"])
+    if facts.get("ActiveState") in systemd.ACTIVE_STATES:
         return False
     return int(facts.get("ActiveEnterTimestampMonotonic") or 0) < stopped * 1e6
 
@@ -142,7 +152,7 @@ def release() -> None:
         BUSY.unlink()
 
 
-def lower_guard(transaction: Transaction) -> None:
+def lower_guard(transaction: "Transaction") -> None:
     """Remove everything that ``raise_guard`` installed; harmless when nothing is there."""
     release()
     if STOPPED.exists() and transaction.service and systemd.is_active(transaction.service):
@@ -157,6 +167,12 @@ def lower_guard(transaction: Transaction) -> None:
         drop_in.parent.rmdir()
     if changed:
         systemd.systemctl("daemon-reload")
+
+
+def _settle_seconds(transaction: "Transaction") -> float:
+    from fleetflash.agent.patience import settle_seconds  # not for every look at a host
+
+    return settle_seconds(transaction)
 
 
 def _drop_in(service: str) -> Path:

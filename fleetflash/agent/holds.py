@@ -8,11 +8,15 @@
 import dataclasses
 import time
 from pathlib import Path
-from typing import Dict, Optional
+from typing import TYPE_CHECKING, Dict, Optional
 
 from fleetflash.agent import disk
-from fleetflash.agent.schema import HOST_CODE, Hold, SchemaError, Transaction, from_json, to_json
+from fleetflash.agent.as_json import SchemaError, from_json, to_json
+from fleetflash.agent.observed import HOST_CODE, Hold
 from fleetflash.agent.store import Store
+
+if TYPE_CHECKING:
+    from fleetflash.agent.schema import Transaction
 
 #: A hold that can't be read holds all the same: no image has this hash.
 DAMAGED = Hold("", "unknown", "unknown", "", "unknown")
@@ -44,7 +48,7 @@ class Holds:
         """Let a board go; one that isn't held is fine."""
         disk.remove(self._path(board))
 
-    def contradicts(self, transaction: Transaction) -> str:
+    def contradicts(self, transaction: "Transaction") -> str:
         """Say which hold forbids a transaction; empty when none does. A rollback knows what it replaces."""
         if transaction.holds:
             return ""

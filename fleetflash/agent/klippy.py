@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, Optional
 
-from fleetflash.agent.schema import Firmware, McuSection
+from fleetflash.agent.observed import Firmware, McuSection
 
 END = b"\x03"
 #: No answer of klippy's is longer, in bytes (a whole configuration has some 100 KiB).

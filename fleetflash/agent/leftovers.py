@@ -28,9 +28,9 @@ class Leftover:
         return f"{self.kind} {self.name}: {self.detail}"
 
 
-def find(store: Store) -> List[Leftover]:
-    """Return what is left, in the order in which it is settled; nothing while a transaction or a settling runs."""
-    if not guard.is_idle():
+def find(store: Store, idle: bool) -> List[Leftover]:
+    """Return what is left, in the order in which it is settled; nothing unless ``idle``, see ``guard.is_idle``."""
+    if not idle:
         return []
     unfinished = [Leftover(TRANSACTION, name, _story(store, name)) for name in store.unfinished()]
     # The guard belongs to a transaction that is settled first.
@@ -57,7 +57,7 @@ def _guard() -> Iterator[Leftover]:
 
 def _service(store: Store) -> Iterator[Leftover]:
     newest = store.newest_transaction()
-    if newest is None:
+    if newest is None or not guard.STOPPED.exists():
         return
     try:
         transaction = store.read_transaction(newest)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import List, Optional
 
 from fleetflash.agent import disk
-from fleetflash.agent.schema import Image, Past, SchemaError, from_json, to_json
+from fleetflash.agent.as_json import SchemaError, from_json, to_json
+from fleetflash.agent.observed import Image, Past
 from fleetflash.agent.store import Store
 
 #: Steps back that are kept of each board.

@@ -34,11 +34,11 @@ class Recovery:
             newest = self.store.newest_transaction() or "unknown"
             return [_item(f"transaction {newest} is running", "left alone: it finishes by itself", True)]
         told = []
-        unfinished = [left for left in leftovers.find(self.store) if left.kind == TRANSACTION]
+        unfinished = [left for left in leftovers.find(self.store, guard.is_idle()) if left.kind == TRANSACTION]
         if unfinished:
             problem = self.settle()
             told += [self._outcome(left, problem) for left in unfinished]
-        rest = leftovers.find(self.store)
+        rest = leftovers.find(self.store, guard.is_idle())
         guards = [left for left in rest if left.kind not in (TRANSACTION, FILE)]
         if guards:
             problem = self.lower() or self._wait()

@@ -1,26 +1,22 @@
 """Everything that a plan needs to know of a host, gathered in one go and without changing anything. Needs no root."""
 
 import os
-import platform
 import pwd
-import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Dict, List, Optional
 
-from fleetflash.agent import checkout_facts, connections, devices, guard, klippy, leftovers, systemd
+from fleetflash.agent import connections, devices, guard, klippy, leftovers, systemd
 from fleetflash.agent.connections import CONNECTIONS
 from fleetflash.agent.holds import Holds
 from fleetflash.agent.lineage import Lineages
-from fleetflash.agent.port import Port, PortAbsentError, PortError
-from fleetflash.agent.ports import SerialPort, holders
-from fleetflash.agent.protocols import klipper
-from fleetflash.agent.protocols.errors import ProtocolError
-from fleetflash.agent.schema import (
+from fleetflash.agent.observed import (
     HOST_CODE,
     BoardFacts,
+    CheckoutFacts,
     Firmware,
     Holder,
     PortFacts,
@@ -30,8 +26,11 @@ from fleetflash.agent.schema import (
     SnapshotRequest,
     TransactionFacts,
 )
+from fleetflash.agent.port import Port, PortAbsentError, PortError
+from fleetflash.agent.ports import SerialPort, holders
+from fleetflash.agent.protocols import klipper
+from fleetflash.agent.protocols.errors import ProtocolError
 from fleetflash.agent.store import Store, StoreError
-from fleetflash.agent.tools import environment
 
 #: klippy reaches ready, or gives up on a board for the moment, within this many seconds.
 STARTUP_SECONDS = 6.0
@@ -45,7 +44,12 @@ def take(request: SnapshotRequest, store: Store) -> Snapshot:
     if store.root.exists() and not os.access(str(store.root), os.R_OK | os.X_OK):
         raise StoreError(f"{store.root} can't be read by this user; as root: chmod 755 {store.root}")
     no_systemd = _why_no_systemd()
-    service, status = _service(request, no_systemd)
+    units = {} if no_systemd else systemd.show_all([*_services(request), *guard.UNITS], SERVICE_PROPERTIES)
+    idle = not units or guard.are_idle(units)
+    # Before klippy is waited for: what is a leftover now may be a transaction by then.
+    left = [] if no_systemd else [str(one) for one in leftovers.find(store, idle)]
+    transaction = None if no_systemd else _transaction(store, not idle)
+    service, status = _service(request, units, no_systemd)
     ports = [
         PortFacts(
             port.device,
@@ -57,39 +61,42 @@ def take(request: SnapshotRequest, store: Store) -> Snapshot:
         for port in devices.list_ports({})
     ]
     sections = status.sections if status else []
-    transaction = None if no_systemd else _transaction(store)
-    writing = bool(transaction and transaction.running)
     serials = {section.name: section.serial for section in sections}
     names = [probe.name for probe in request.boards]
     return Snapshot(
         hostname=socket.gethostname(),
-        python=platform.python_version(),
+        python=sys.version.split()[0],
         sudo=_why_no_sudo(),
         systemd=no_systemd,
         disk_free=_disk_free(store.root),
         service=service,
         ports=ports,
-        boards={probe.name: _board(probe, ports, service, status, serials, writing, store) for probe in request.boards},
+        boards={
+            probe.name: _board(probe, ports, service, status, serials, bool(units), store) for probe in request.boards
+        },
         transaction=transaction,
         needs_attention=store.attention(),
         sections=sections,
         esptool=_why_no_esptool() if any(not probe.klipper for probe in request.boards) else "",
-        checkout=checkout_facts.look(request.checkout, service, status) if request.checkout and service.unit else None,
+        checkout=_checkout(request, service, status) if service.unit else None,
         holds=Holds(store).all(),
         lineages={name: past for name in [*names, HOST_CODE] if (past := Lineages(store).of(name))},
-        leftovers=[] if no_systemd else [str(left) for left in leftovers.find(store)],
+        leftovers=left,
     )
 
 
-def _service(request: SnapshotRequest, no_systemd: str) -> "tuple[ServiceFacts, Optional[klippy.Status]]":
+def _services(request: SnapshotRequest) -> List[str]:
+    return [request.service] if request.service else []
+
+
+def _service(
+    request: SnapshotRequest, units: Dict[str, Dict[str, str]], no_systemd: str
+) -> "tuple[ServiceFacts, Optional[klippy.Status]]":
     if not request.service:
         return ServiceFacts(unit="", active="none"), None
     if no_systemd:
         return ServiceFacts(unit=request.service, active="unknown", error=no_systemd), None
-    try:
-        facts = systemd.show(request.service, SERVICE_PROPERTIES)
-    except systemd.SystemdError as error:
-        return ServiceFacts(unit=request.service, active="unknown", error=str(error)), None
+    facts = units[request.service]
     active = facts.get("ActiveState", "unknown")
     if facts.get("LoadState") == "not-found":
         active = "absent"
@@ -131,13 +138,23 @@ def _status(path: str) -> klippy.Status:
         time.sleep(0.3)
 
 
+def _checkout(
+    request: SnapshotRequest, service: ServiceFacts, status: Optional[klippy.Status]
+) -> Optional[CheckoutFacts]:
+    if request.checkout is None:
+        return None
+    from fleetflash.agent import checkout_facts  # for code that moves with its boards alone
+
+    return checkout_facts.look(request.checkout, service, status)
+
+
 def _board(
     probe: Probe,
     ports: List[PortFacts],
     service: ServiceFacts,
     status: Optional[klippy.Status],
     sections: Dict[str, str],
-    writing: bool,
+    guarded: bool,
     store: Store,
 ) -> BoardFacts:
     ledger = store.ledger(probe.name)
@@ -149,7 +166,7 @@ def _board(
         name=probe.name,
         device=device,
         candidates=found,
-        firmware=_firmware(probe, device, ports, service, status, writing),
+        firmware=_firmware(probe, device, ports, service, status, guarded),
         ledger=ledger,
         klippy_device=_klippy_device(probe, section),
         uid=devices.native_serial_number_of(device, ports),
@@ -172,9 +189,12 @@ def _firmware(
     ports: List[PortFacts],
     service: ServiceFacts,
     status: Optional[klippy.Status],
-    writing: bool,
+    guarded: bool,
 ) -> Firmware:
-    """Ask klippy while it runs; the board itself only when nobody else uses its port or is about to."""
+    """Ask klippy while it runs; the board itself only when nobody else uses its port or is about to.
+
+    ``guarded``: whether systemd can say if a transaction runs, which may have begun since the host was looked at.
+    """
     asked = status.mcus.get(probe.klippy_mcu or "") if status else None
     if asked is not None and asked.version:
         return asked
@@ -187,7 +207,7 @@ def _firmware(
         return Firmware(source="unasked", error=f"{device} is held by process {held[0].pid} ({held[0].command})")
     if probe.quiet and status is not None and status.prints:
         return Firmware(source="unasked", error=f"opening {device} would reset its board while the printer prints")
-    if writing:
+    if guarded and not guard.is_idle():
         return Firmware(source="unasked", error=f"a transaction is running and may open {device} at any moment")
     if service.active in systemd.ACTIVE_STATES and service.klippy not in ("error", "shutdown", "ready"):
         return Firmware(source="none", error=f"klippy is about to open {device}, and does not get through to it")
@@ -213,9 +233,8 @@ def _open(probe: Probe, device: str) -> Port:
     return SerialPort.open(device, probe.baud)
 
 
-def _transaction(store: Store) -> Optional[TransactionFacts]:
+def _transaction(store: Store, running: bool) -> Optional[TransactionFacts]:
     newest = store.newest_transaction()
-    running = not guard.is_idle()
     if newest is None:
         return TransactionFacts(id="", outcome="", running=True) if running else None
     record = store.read_outcome(newest) or {}
@@ -266,6 +285,8 @@ def _why_no_sudo() -> str:
 
 
 def _why_no_esptool() -> str:
+    from fleetflash.agent.tools import environment  # only where there are such boards
+
     try:
         environment.find()
     except environment.ToolError as error:
@@ -283,4 +304,5 @@ def _disk_free(root: Path) -> int:
     existing = root
     while not existing.exists():
         existing = existing.parent
-    return shutil.disk_usage(str(existing)).free
+    room = os.statvfs(str(existing))
+    return room.f_bavail * room.f_frsize

@@ -20,11 +20,15 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Set
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Set
 
 from fleetflash.agent import disk, moment
+from fleetflash.agent.as_json import SchemaError, from_json, to_json
+from fleetflash.agent.observed import STATE, LedgerEntry
 from fleetflash.agent.reserve import Reserve
-from fleetflash.agent.schema import STATE, LedgerEntry, SchemaError, Transaction, from_json, to_json
+
+if TYPE_CHECKING:
+    from fleetflash.agent.schema import Transaction
 
 #: Old transactions that are kept for the record.
 KEPT_TRANSACTIONS = 20
@@ -121,13 +125,15 @@ class Store:
     def journal(self, transaction_id: str) -> Journal:
         return Journal(self.transaction_directory(transaction_id) / "journal.jsonl", self.reserve)
 
-    def write_transaction(self, transaction: Transaction) -> None:
+    def write_transaction(self, transaction: "Transaction") -> None:
         directory = self.transaction_directory(transaction.id)
         # Counted by the host: the clocks of two controllers, or of a host that boots without one, can't order them.
         disk.write_json(directory / "sequence.json", 1 + max(self._sequences().values(), default=0))
         disk.write_json(directory / "transaction.json", to_json(transaction))
 
-    def read_transaction(self, transaction_id: str) -> Transaction:
+    def read_transaction(self, transaction_id: str) -> "Transaction":
+        from fleetflash.agent.schema import Transaction
+
         path = self.transaction_directory(transaction_id) / "transaction.json"
         value = disk.read_json(path)
         if value is None:

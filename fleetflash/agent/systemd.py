@@ -23,6 +23,19 @@ def show(unit: str, properties: Sequence[str]) -> Dict[str, str]:
     return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
 
 
+def show_all(units: Sequence[str], properties: Sequence[str]) -> Dict[str, Dict[str, str]]:
+    """As ``show`` for each of these units, asked at once."""
+    output = systemctl("show", *units, "--no-pager", "--property=" + ",".join(properties)) if units else ""
+    # An empty line lies between units, which come in the order in which they were asked for.
+    blocks = [block for block in output.split("\n\n") if block.strip()]
+    if len(blocks) != len(units):
+        raise SystemdError(f"systemctl show {' '.join(units)}: {len(blocks)} answers for {len(units)} units")
+    return {
+        unit: dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        for unit, block in zip(units, blocks)
+    }
+
+
 def stop(unit: str) -> None:
     """Stop a unit; returns when all its processes are gone."""
     systemctl("stop", unit, timeout=STOP_TIMEOUT)
@@ -44,12 +57,6 @@ def is_active(unit: str) -> bool:
 def is_gone(unit: str) -> bool:
     """Whether a unit has ended, its ``ExecStopPost`` lines included."""
     return show(unit, ["ActiveState"]).get("ActiveState", "inactive") in GONE_STATES
-
-
-def are_gone(units: Sequence[str]) -> bool:
-    """As ``is_gone`` for each of them, asked at once."""
-    output = systemctl("show", *units, "--no-pager", "--property=ActiveState")
-    return all(line.partition("=")[2] in GONE_STATES for line in output.splitlines() if "=" in line)
 
 
 def run_transient(unit: str, properties: List[str], command: List[str]) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 from fleetflash.boards import Board
 from fleetflash.facts.decision import transport
 from fleetflash.functional.can_capture import Capture
-from fleetflash.functional.gateway import check_gateway
 from fleetflash.verification.check import Check
 
 
@@ -18,6 +17,8 @@ def check_gateways(
 
     + keep: takes the frames that were judged, with the board's name
     """
+    from fleetflash.functional.gateway import check_gateway  # its libraries for buses and brokers take their time
+
     return [
         check
         for board in boards

@@ -2,9 +2,6 @@
 
 import io
 
-from elftools.elf.constants import SH_FLAGS
-from elftools.elf.elffile import ELFFile
-
 from fleetflash.firmware.errors import ImageError, TruncatedImageError
 from fleetflash.firmware.memory import Memory
 
@@ -15,6 +12,9 @@ def read_elf(data: bytes) -> Memory:
     Sections, not segments, because a first segment may begin with the ELF headers themselves; a file without
     section headers is read by its segments. Raises ``ImageError``.
     """
+    from elftools.elf.constants import SH_FLAGS  # not for every run: most register no firmware
+    from elftools.elf.elffile import ELFFile
+
     try:
         file = ELFFile(io.BytesIO(data))
         kind = file.header["e_type"]

@@ -6,7 +6,6 @@ from typing import Any
 
 from fleetflash.acceptance.errors import AcceptanceError
 from fleetflash.acceptance.log_file import LogFile
-from fleetflash.acceptance.panic_decoder import Symbols
 from fleetflash.acceptance.verdict_text import describe, describe_panics
 from fleetflash.agent.acceptance.panic import Panic, PanicRecorder
 from fleetflash.agent.acceptance.verdict import Verdict
@@ -78,6 +77,8 @@ def _decode(panic: Panic, elf: str, symbols: SymbolFiles) -> list[str]:
     digest = esp_boot_log.read("\n".join(panic.lines).encode()).elf_sha256 or elf
     if not digest:
         return ["its addresses can't be resolved: nothing tells the build's ELF file"]
+    from fleetflash.acceptance.panic_decoder import Symbols  # only where something has panicked
+
     try:
         return Symbols(symbols.find(digest).elf).decode(panic)
     except (SymbolsMissingError, AcceptanceError) as error:

@@ -158,7 +158,7 @@ def _build_logs(plan: HostPlan | None, builds: Builds[Build]) -> dict[str, str]:
 def _versions() -> dict[str, str]:
     return {
         "fleetflash": __version__,
-        "agent": agent_archive.archive()[0][:12],
+        "agent": agent_archive.archive().sha256[:12],
         "pyinfra": version("pyinfra"),
         "paramiko": version("paramiko"),
     }

@@ -5,25 +5,34 @@ import hashlib
 import io
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 _PACKAGE = Path(__file__).parents[1]
-# What the bootstrap has put on the path is the same, compiled; it goes before this archive, which is first by now.
-_START = """import sys
-
-if sys.path[1].endswith("." + sys.implementation.cache_tag + ".zip"):
-    sys.path.insert(0, sys.path.pop(1))
+# The end of the process is the end of all that it has: taking it apart would cost a tenth of a look at a host.
+_START = """import os
+import sys
 
 from fleetflash.agent.__main__ import main
 
-sys.exit(main())
+code = main()
+sys.stdout.flush()
+sys.stderr.flush()
+os._exit(code)
 """
 #: The earliest moment that a zip archive can express.
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
 
+class Archive(NamedTuple):
+    """``sha256``: of ``data``, hexadecimal."""
+
+    sha256: str
+    data: bytes
+
+
 @functools.cache
-def archive() -> tuple[str, bytes]:
-    """Return the SHA-256 (hexadecimal) and the bytes of the agent."""
+def archive() -> Archive:
+    """Return the agent as this installation has it."""
     files = {"__main__.py": _START.encode(), "fleetflash/__init__.py": b""}
     for path in (_PACKAGE / "agent").rglob("*.py"):
         files[f"fleetflash/{path.relative_to(_PACKAGE).as_posix()}"] = path.read_bytes()
@@ -36,4 +45,4 @@ def archive() -> tuple[str, bytes]:
             entry.external_attr = 0o100644 << 16
             file.writestr(entry, files[name])
     data = buffer.getvalue()
-    return hashlib.sha256(data).hexdigest(), data
+    return Archive(hashlib.sha256(data).hexdigest(), data)

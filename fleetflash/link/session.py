@@ -80,14 +80,14 @@ class AgentSession:
             ) from None
 
     def _start(self, arguments: list[str], sudo: bool) -> None:
-        sha256, data = agent_archive.archive()
+        archive = agent_archive.archive()
         deadline = time.monotonic() + START_SECONDS
         # Paramiko waits for the answer to an exec request without a limit; closing the channel ends that.
         watchdog = threading.Timer(START_SECONDS, self._channel.close)
         watchdog.daemon = True
         watchdog.start()
         try:
-            self._channel.exec_command(bootstrap.command(sha256, arguments, sudo=sudo))
+            self._channel.exec_command(bootstrap.command(archive, arguments, sudo=sudo))
         except (paramiko.SSHException, EOFError, OSError) as error:
             raise UnreachableError(f"{self.host}: refused to run a command over SSH ({error})") from None
         finally:
@@ -99,7 +99,7 @@ class AgentSession:
                 f"{self.host}: its python3 is {word[4:]}, the agent needs {oldest} or newer; upgrade the host's OS"
             )
         if word == "need":
-            self._send_bytes(bootstrap.upload(data))
+            self._send_bytes(bootstrap.upload(archive.data))
         elif word != "have":
             raise AgentError(f"{self.host}: the agent began with {word!r}; is another program in the way?")
 

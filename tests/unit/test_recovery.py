@@ -41,20 +41,20 @@ def recover(host: FakeHost, whole: Any, problem: str = "") -> list[dict[str, Any
 
 
 def test_host_at_rest_has_no_leftovers(host: FakeHost) -> None:
-    assert leftovers.find(host.store) == []
+    assert leftovers.find(host.store, True) == []
     host.run(host.transaction())
-    assert leftovers.find(host.store) == [] and recover(host, None) == []
+    assert leftovers.find(host.store, True) == [] and recover(host, None) == []
 
 
 def test_half_written_board_is_restored_and_told(host: FakeHost) -> None:
     whole = die(host, "programming", "b")
-    (left,) = leftovers.find(host.store)
+    (left,) = leftovers.find(host.store, True)
     assert str(left) == "transaction t-1: was interrupted after the step writing of b"
     (told,) = recover(host, whole)
     assert told["found"] == str(left) and told["well"]
     assert told["done"].startswith("restored (a restored, b restored): interrupted")
     assert host.versions() == {"a": OLD, "b": OLD} and host.active and host.store.is_reported("t-1")
-    assert leftovers.find(host.store) == []
+    assert leftovers.find(host.store, True) == []
 
 
 def test_committed_transaction_is_finished(host: FakeHost) -> None:
@@ -65,7 +65,7 @@ def test_committed_transaction_is_finished(host: FakeHost) -> None:
 
 def test_transaction_that_never_began_is_told_as_such(host: FakeHost) -> None:
     host.store.write_transaction(host.transaction())
-    assert str(leftovers.find(host.store)[0]) == "transaction t-1: was handed over and never began"
+    assert str(leftovers.find(host.store, True)[0]) == "transaction t-1: was handed over and never began"
 
 
 def test_board_that_resists_needs_somebody(host: FakeHost) -> None:
@@ -79,7 +79,7 @@ def test_what_can_not_be_settled_now_stays_and_says_why(host: FakeHost) -> None:
     whole = die(host, "programming", "b")
     (told,) = recover(host, whole, "the printer is printing; run again when it is idle")
     assert told["done"] == "the printer is printing; run again when it is idle" and not told["well"]
-    assert len(leftovers.find(host.store)) == 1
+    assert len(leftovers.find(host.store, True)) == 1
 
 
 def test_guard_and_service_of_a_transaction_that_ended_are_cleared(host: FakeHost) -> None:
@@ -89,11 +89,11 @@ def test_guard_and_service_of_a_transaction_that_ended_are_cleared(host: FakeHos
     host.active = False
     guard.mark_stopped()
     guard.hold()
-    found = [(left.kind, left.name) for left in leftovers.find(host.store)]
+    found = [(left.kind, left.name) for left in leftovers.find(host.store, True)]
     assert found == [("guard", str(guard.BUSY)), ("service", SERVICE)]
     told = recover(host, whole)
     assert [(item["done"], item["well"]) for item in told] == [("cleared away", True)] * 2
-    assert host.active and leftovers.find(host.store) == []
+    assert host.active and leftovers.find(host.store, True) == []
 
 
 def test_klipper_that_somebody_has_stopped_later_is_theirs(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def test_klipper_that_somebody_has_stopped_later_is_theirs(host: FakeHost, monke
     started = str(int(float(guard.STOPPED.read_text()) * 1e6) + 1)
     facts = {"ActiveState": "inactive", "ActiveEnterTimestampMonotonic": started}
     monkeypatch.setattr(systemd, "show", lambda unit, properties: facts)
-    assert leftovers.find(host.store) == []
+    assert leftovers.find(host.store, True) == []
 
 
 def test_half_uploaded_files_are_removed_and_those_that_grow_are_not(host: FakeHost) -> None:
@@ -123,6 +123,6 @@ def test_half_uploaded_files_are_removed_and_those_that_grow_are_not(host: FakeH
 def test_transaction_that_runs_is_left_alone(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
     die(host, "programming", "b")
     monkeypatch.setattr(guard, "is_idle", lambda: False)
-    assert leftovers.find(host.store) == []
+    assert leftovers.find(host.store, False) == []
     (told,) = recover(host, None)
     assert told["found"] == "transaction t-1 is running" and told["well"]

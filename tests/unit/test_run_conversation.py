@@ -85,7 +85,7 @@ class Host:
         monkeypatch.setattr(
             systemd, "is_gone", lambda unit: not (self.running if "settle" not in unit else self.booting)
         )
-        monkeypatch.setattr(systemd, "are_gone", lambda units: all(map(systemd.is_gone, units)))
+        monkeypatch.setattr(guard, "is_idle", lambda: systemd.is_gone(guard.UNIT) and systemd.is_gone("settle"))
         monkeypatch.setattr(systemd, "is_active", lambda unit: self.active)
         monkeypatch.setattr(systemd, "show", lambda unit, _: {"Description": f"fleetflash transaction {self.running}"})
         monkeypatch.setattr(klippy, "status", lambda path: klippy.Status("ready", print_state=self.print_state))

@@ -45,11 +45,11 @@ def run_bootstrap(
     shell: list[str], environment: dict[str, str], python: str = "python3", order: bytes = ORDER
 ) -> tuple[bytes, bytes, int]:
     """Run the remote command as sshd would; by default, the agent is told to open a port that isn't there."""
-    sha256, data = agent_archive.archive()
-    command = bootstrap.command(sha256, ["serve"]).replace("python3 ", f"{python} ", 1)
+    archive = agent_archive.archive()
+    command = bootstrap.command(archive, ["serve"]).replace("python3 ", f"{python} ", 1)
     result = subprocess.run(
         [*shell, command],
-        input=bootstrap.upload(data) + order,
+        input=bootstrap.upload(archive.data) + order,
         capture_output=True,
         env={"PATH": "/usr/bin:/bin", **environment},
         timeout=60,
@@ -88,12 +88,12 @@ def test_agent_works_on_every_python_or_says_that_it_is_too_old(python: Path, te
         assert stdout == b"\n" + wire.MARKER + b" old " + version.encode() + b"\n"
         assert code == 1
         return
-    sha256, data = agent_archive.archive()
-    command = bootstrap.command(sha256, ["serve"]).replace("python3 ", f"{python} ", 1)
+    archive = agent_archive.archive()
+    command = bootstrap.command(archive, ["serve"]).replace("python3 ", f"{python} ", 1)
     pipe = subprocess.PIPE
     with subprocess.Popen(["sh", "-c", command], stdin=pipe, stdout=pipe, stderr=pipe) as agent:
         assert agent.stdin and agent.stdout and agent.stderr
-        agent.stdin.write(bootstrap.upload(data) + order)
+        agent.stdin.write(bootstrap.upload(archive.data) + order)
         agent.stdin.flush()
         stdout = b""
         # The stream must not end before the agent has carried everything out.
@@ -108,10 +108,10 @@ def test_agent_works_on_every_python_or_says_that_it_is_too_old(python: Path, te
 
 
 def test_a_damaged_upload_is_not_run(tmp_path: Path) -> None:
-    sha256, data = agent_archive.archive()
+    archive = agent_archive.archive()
     result = subprocess.run(
-        ["sh", "-c", bootstrap.command(sha256, ["serve"])],
-        input=bootstrap.upload(data[:-1] + b"!"),
+        ["sh", "-c", bootstrap.command(archive, ["serve"])],
+        input=bootstrap.upload(archive.data[:-1] + b"!"),
         capture_output=True,
     )
     assert result.returncode == 1 and b"the agent arrived incomplete" in result.stderr
@@ -128,7 +128,10 @@ def test_an_archive_kept_on_the_host_is_used_only_when_it_is_the_same(
         assert wire.MARKER + word in stdout
     (tmp_path / f"{sha256}.pyz").write_bytes(data)
     result = subprocess.run(
-        ["sh", "-c", bootstrap.command(sha256, ["serve"])], input=ORDER, capture_output=True, timeout=60
+        ["sh", "-c", bootstrap.command(agent_archive.archive(), ["serve"])],
+        input=ORDER,
+        capture_output=True,
+        timeout=60,
     )
     assert b"/dev/none: no such port" in result.stdout
 
@@ -142,18 +145,18 @@ def test_modules_come_from_the_compiled_archive_only_while_it_is_undamaged(
     quick = tmp_path / f"{sha256}.{sys.implementation.cache_tag}.zip"
     # What only this one would say: no source of it says so.
     quick.write_bytes(compiled(with_other_commands(data)))
-    assert "nothing else" in ask(sha256)
+    assert "nothing else" in ask()
     quick.write_bytes(quick.read_bytes().replace(b"nothing else", b"nothing more"))
-    assert "expected one of: snapshot" in ask(sha256)
+    assert "expected one of: snapshot" in ask()
     quick.unlink()
-    assert "expected one of: snapshot" in ask(sha256)
+    assert "expected one of: snapshot" in ask()
 
 
-def ask(sha256: str) -> str:
+def ask() -> str:
     """Return what the agent says to a command that it doesn't have."""
     # Not that of the virtualenv, which has imported fleetflash by then.
     python = Path(sys.executable).resolve()
-    command = bootstrap.command(sha256, ["none"]).replace("python3 ", f"{python} ", 1)
+    command = bootstrap.command(agent_archive.archive(), ["none"]).replace("python3 ", f"{python} ", 1)
     return subprocess.run(["sh", "-c", command], input=b"", capture_output=True, timeout=60).stderr.decode()
 
 
@@ -176,7 +179,7 @@ def test_modules_of_the_home_directory_are_not_run(tmp_path: Path, monkeypatch: 
 
 def test_arguments_that_a_shell_would_read_are_refused() -> None:
     with pytest.raises(ValueError, match="needs quoting"):
-        bootstrap.command("0" * 64, ["serve", "; reboot"])
+        bootstrap.command(agent_archive.archive(), ["serve", "; reboot"])
 
 
 def test_archive_is_the_same_every_time() -> None:
@@ -319,7 +322,7 @@ def test_a_refusing_sudo_is_named(tmp_path: Path, refusal: str) -> None:
 
 
 def test_sudo_never_asks() -> None:
-    assert bootstrap.command("0" * 64, ["run"], sudo=True).startswith("sudo -n python3 ")
+    assert bootstrap.command(agent_archive.archive(), ["run"], sudo=True).startswith("sudo -n python3 ")
 
 
 @needs_sshd

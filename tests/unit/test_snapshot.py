@@ -1,5 +1,6 @@
 """A look at a host opens a port only when nobody else uses it or is about to, and says why when it did not look."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,7 @@ class Host:
         self.answer: Dictionary | Exception = Dictionary("v1", "gcc", {"MCU": "x"}, b"")
         self.opened: list[str] = []
         monkeypatch.setattr(snapshot, "_why_no_systemd", lambda: "")  # this machine may not run it
-        monkeypatch.setattr(systemd, "show", lambda unit, _: {"ActiveState": self.active, "MainPID": "100", "User": ""})
-        monkeypatch.setattr(guard, "is_idle", lambda: self.idle)
+        monkeypatch.setattr(systemd, "show_all", self._show_all)
         monkeypatch.setattr(devices, "list_ports", lambda _: [PortFacts("/dev/d", [], ["/dev/p"])])
         monkeypatch.setattr(devices, "candidates", lambda port, _: ["/dev/d"] if port == "/dev/p" else [])
         monkeypatch.setattr(snapshot, "holders", lambda device: self.holders)
@@ -43,6 +43,12 @@ class Host:
         monkeypatch.setattr(klippy, "status", self._status)
         monkeypatch.setattr(snapshot.SerialPort, "open", self._open)
         monkeypatch.setattr(snapshot.klipper, "identify", self._identify)
+
+    def _show_all(self, units: Sequence[str], _: object) -> dict[str, dict[str, str]]:
+        found = {unit: {"ActiveState": self.active, "MainPID": "100", "User": ""} for unit in units}
+        found[guard.UNIT] = {"ActiveState": "inactive" if self.idle else "active"}
+        found[guard.SETTLE_UNIT.name] = {"ActiveState": "inactive"}
+        return found
 
     def _status(self, path: str, sections: bool) -> Status:
         if isinstance(self.status, KlippyError):
