@@ -1,7 +1,5 @@
 """Intel hex files, as ``objcopy -O ihex`` and the AVR tools write them."""
 
-import bincopy
-
 from fleetflash.firmware.errors import ImageError, TruncatedImageError
 from fleetflash.firmware.memory import Memory
 
@@ -21,6 +19,8 @@ def read_hex(text: str) -> Memory:
     if _EXTENDED_SEGMENT in kinds and _EXTENDED_LINEAR in kinds:
         # The library adds the two up, where the format says that the later one replaces the earlier.
         raise ImageError("this Intel hex file mixes segment (02) and linear (04) addresses; give the .bin or .elf")
+    import bincopy  # not for every run: most register no firmware
+
     file = bincopy.BinFile()
     try:
         file.add_ihex(text)

@@ -88,13 +88,16 @@ def test_a_package_must_be_installed_and_one_that_is_missing_is_not_hidden_by_it
 def test_a_service_must_be_up_at_boot_too_and_run_from_what_lies_on_the_disk(
     active: str, enabled: str, marked: bool, answer: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = "Id=other.service\nActiveState=active\nUnitFileState=enabled\n\n"
-    shown += f"Id=klipper.service\nActiveState={active}\nUnitFileState={enabled}\n"
-    monkeypatch.setattr(systemd, "systemctl", lambda *arguments: shown)
+    shown = {
+        "klipper.service": f"ActiveState={active}\nUnitFileState={enabled}\n",
+        "absent.service": "ActiveState=inactive\nUnitFileState=\n",
+    }
+    monkeypatch.setattr(systemd, "systemctl", lambda *words: "\n".join(shown[unit] for unit in words if unit in shown))
     monkeypatch.setattr(pending_restart, "RUN", tmp_path)
     if marked:
         pending_restart.mark(["klipper.service"])
-    assert holds(expected.service("klipper.service"), expected.service("absent.service")) == [answer, False]
+    klipper, absent = expected.service("klipper.service"), expected.service("absent.service")
+    assert holds(klipper, absent) == [answer, False] and holds(absent, klipper) == [False, answer]
 
 
 def test_a_host_whose_systemd_does_not_answer_confirms_no_service(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,18 @@ def test_properties_are_read_line_by_line(install: Install) -> None:
     assert found == {"ActiveState": "active", "ExecStart": "{ path=/bin/x }", "MainPID": "7"}
 
 
+def test_several_units_are_asked_for_at_once_and_told_apart_by_their_order(install: Install, tmp_path: Path) -> None:
+    install("echo ActiveState=active; echo MainPID=7; echo; echo ActiveState=inactive; echo MainPID=0")
+    found = systemd.show_all(["klipper.service", "alias.service"], ["ActiveState", "MainPID"])
+    assert found == {
+        "klipper.service": {"ActiveState": "active", "MainPID": "7"},
+        "alias.service": {"ActiveState": "inactive", "MainPID": "0"},
+    }
+    assert len(asked(tmp_path)) == 1 and systemd.show_all([], ["ActiveState"]) == {}
+    with pytest.raises(SystemdError, match="2 answers for 1 units"):
+        systemd.show_all(["klipper.service"], ["ActiveState"])
+
+
 @pytest.mark.parametrize(
     ("state", "active", "gone"),
     [
