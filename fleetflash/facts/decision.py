@@ -1,6 +1,7 @@
 """What a host is, and so what is to be done with it: one snapshot, one plan."""
 
 import dataclasses
+import functools
 import os
 import socket
 import time
@@ -147,11 +148,15 @@ def controller() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
+#: The same for every host of a run.
+_why_no_esptool = functools.cache(why_no_esptool)
+
+
 def _identity() -> Identity:
     return Identity(
         # Sorts by time, and differs between two controllers in the same second.
         transaction=f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(3).hex()}",
         controller=controller(),
-        esptool=why_no_esptool(),
+        esptool=_why_no_esptool(),
         now=round(time.time(), 3),
     )

@@ -1,5 +1,6 @@
 """An artifact: image files for one chip, with what is known about them, described by ``artifact.json``."""
 
+import functools
 import hashlib
 import json
 import re
@@ -207,6 +208,7 @@ def make_artifact(**fields: Any) -> Artifact:
         raise ArtifactError(f"this cannot be an artifact: {_first_problem(error)}") from None
 
 
+@functools.lru_cache(maxsize=1024)  # every host of a fleet is compared with the same store
 def parse_artifact(text: bytes) -> Artifact:
     """Return the artifact that an ``artifact.json`` describes, or raise ``ArtifactError`` in one line."""
     try:

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import io
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,9 +25,10 @@ _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 
 
 class Archive(NamedTuple):
-    """``sha256``: of ``data``, hexadecimal."""
+    """``sha256``: of ``data``, hexadecimal; ``crc32``: its checksum as ``zlib.crc32`` has it."""
 
     sha256: str
+    crc32: int
     data: bytes
 
 
@@ -45,4 +47,4 @@ def archive() -> Archive:
             entry.external_attr = 0o100644 << 16
             file.writestr(entry, files[name])
     data = buffer.getvalue()
-    return Archive(hashlib.sha256(data).hexdigest(), data)
+    return Archive(hashlib.sha256(data).hexdigest(), zlib.crc32(data), data)

@@ -10,7 +10,6 @@ a CRC-32 does. This command runs for every look at a printer, so it imports next
 """
 
 import re
-import zlib
 
 from fleetflash.agent.wire import MARKER
 from fleetflash.link.agent_archive import Archive
@@ -53,7 +52,7 @@ def command(archive: Archive, arguments: list[str], *, sudo: bool = False) -> st
     """Return the remote command line that runs the agent with ``arguments``."""
     program = (
         _PROGRAM.replace("@HASH@", archive.sha256)
-        .replace("@CRC@", str(zlib.crc32(archive.data)))
+        .replace("@CRC@", str(archive.crc32))
         .replace("@SIZE@", str(len(archive.data)))
         .replace("@DIRECTORY@", AGENT_DIRECTORY)
         .replace("@OLDEST@", repr(OLDEST_PYTHON).replace(" ", ""))

@@ -121,7 +121,7 @@ def test_an_archive_kept_on_the_host_is_used_only_when_it_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bootstrap, "AGENT_DIRECTORY", str(tmp_path))
-    sha256, data = agent_archive.archive()
+    sha256, _, data = agent_archive.archive()
     for content, word in ((data, b" have\n"), (data[:-1], b" need\n")):
         (tmp_path / f"{sha256}.pyz").write_bytes(content)
         stdout, _, _ = run_bootstrap(["sh", "-c"], {})
@@ -140,7 +140,7 @@ def test_modules_come_from_the_compiled_archive_only_while_it_is_undamaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bootstrap, "AGENT_DIRECTORY", str(tmp_path))
-    sha256, data = agent_archive.archive()
+    sha256, _, data = agent_archive.archive()
     (tmp_path / f"{sha256}.pyz").write_bytes(data)
     quick = tmp_path / f"{sha256}.{sys.implementation.cache_tag}.zip"
     # What only this one would say: no source of it says so.
