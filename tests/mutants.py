@@ -1092,6 +1092,27 @@ MUTANTS = [
         "tests/unit/test_installation.py -k replaced",
     ),
     Mutant(
+        "a klippy whose socket is bound may print",
+        "fleetflash/agent/klippy.py",
+        'return told and not any(line.endswith(f" {path}") for line in bound.splitlines())',
+        "return told",
+        "tests/unit/test_klippy.py -k never_opened",
+    ),
+    Mutant(
+        "a klippy that was told another socket may print",
+        "fleetflash/agent/klippy.py",
+        'return told and not any(line.endswith(f" {path}") for line in bound.splitlines())',
+        'return not any(line.endswith(f" {path}") for line in bound.splitlines())',
+        "tests/unit/test_klippy.py -k never_opened",
+    ),
+    Mutant(
+        "klippy's helper is built before klippy needs it",
+        "fleetflash/agent/provision.py",
+        'return {CURRENT: "", ABSENT: "is not built"}.get(state, "is older than its sources")',
+        'return ""',
+        "tests/unit/test_provision_helper.py",
+    ),
+    Mutant(
         "hold in the plan",
         "fleetflash/plan/board.py",
         "    if held and rollback is None:\n",

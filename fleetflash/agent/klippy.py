@@ -8,6 +8,7 @@ import json
 import socket
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 from fleetflash.agent.observed import Firmware, McuSection
@@ -128,6 +129,23 @@ def status(path: str, timeout: float = 5.0, sections: bool = False) -> Status:
         result.mcus[name[4:] if name.startswith("mcu ") else name] = _firmware(found.get(name, {}))
     result.sections = _sections(found.get("configfile", {}).get("settings", {}), result.mcus)
     return result
+
+
+def never_opened(path: str, pid: int) -> bool:
+    """Whether a process is a klippy that shall open this socket and never has: it hangs in its start, or still starts.
+
+    It has no printer yet, and so prints nothing: klippy opens the socket before it reads its configuration
+    (``klippy/webhooks.py``, ``add_early_printer_objects``), and an exception before that leaves it alive, since the
+    thread that writes its log goes on. Linux, proc(5): ``/proc/net/unix`` has bound sockets, whether or not their file
+    was removed.
+    """
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        bound = Path("/proc/net/unix").read_text(errors="replace")
+    except OSError:
+        return False
+    told = any(words[at : at + 2] in (["-a", path], ["--api-server", path]) for at in range(len(words)))
+    return told and not any(line.endswith(f" {path}") for line in bound.splitlines())
 
 
 def query(path: str, objects: List[str], timeout: float = 5.0) -> Dict[str, Any]:

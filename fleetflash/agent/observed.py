@@ -182,8 +182,8 @@ class ServiceFacts:
 
     ``active``: ``active``, ``inactive``, ``failed``, ``activating``, ``deactivating``, ``absent``, ``unknown``, or
     ``none`` on a host that is to have no Klipper.
-    ``klippy``: ``ready``, ``startup``, ``shutdown``, ``error``, or empty when it could not be asked
-    (``error`` says why).
+    ``klippy``: ``ready``, ``startup`` (also of one that hangs before it opens its socket), ``shutdown``, ``error``, or
+    empty when it could not be asked (``error`` says why).
     ``print_state``: klippy's ``print_stats.state``, or empty; ``paused``: from ``pause_resume``.
     """
 

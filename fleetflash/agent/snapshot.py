@@ -102,19 +102,24 @@ def _service(
         active = "absent"
     user = facts.get("User", "")
     path = request.socket or _klippy_socket(user)
-    status, problem = None, ""
+    status, state, problem = None, "", ""
+    main_pid = int(facts.get("MainPID") or 0)
     if active in systemd.ACTIVE_STATES:
         try:
             status = _status(path)
+            state = status.state
         except klippy.KlippyError as failure:
             problem = str(failure)
+            if klippy.never_opened(path, main_pid):
+                state = "startup"
+                problem = f"klippy hangs in its start: it has not opened {path}; see journalctl -u {request.service}"
     service = ServiceFacts(
         unit=request.service,
         active=active,
-        main_pid=int(facts.get("MainPID") or 0),
+        main_pid=main_pid,
         user=user,
         socket=path,
-        klippy=status.state if status else "",
+        klippy=state,
         print_state=status.print_state if status else "",
         paused=status.paused if status else False,
         error=problem or (" ".join(status.message.split()) if status and status.state != "ready" else ""),

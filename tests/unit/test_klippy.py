@@ -3,6 +3,8 @@
 import contextlib
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +17,7 @@ from fleetflash.agent import klippy
 from fleetflash.agent.klippy import KlippyError, status, wait_until_answers, wait_until_ready
 from fleetflash.agent.schema import Firmware
 
+PIPES: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
 MCU = {"mcu_version": "v1", "mcu_build_versions": "gcc", "mcu_constants": {"MCU": "ch32v203"}}
 
 
@@ -353,3 +356,24 @@ def test_error_that_passes_is_not_the_end(server: FakeKlippy) -> None:
     server.state = "error"
     threading.Timer(0.3, lambda: setattr(server, "state", "ready")).start()
     assert wait_until_ready(server.path, 5.0).state == "ready"
+
+
+def test_klippy_that_never_opened_its_socket_is_told_from_one_that_is_silent_or_has_another(tmp_path: Path) -> None:
+    path = str(tmp_path / "klippy.sock")
+
+    def hangs(*arguments: str) -> bool:
+        process = subprocess.Popen([sys.executable, "-c", "print(1, flush=True); input()", *arguments], **PIPES)
+        with process:
+            assert process.stdin and process.stdout and process.stdout.readline()
+            found = klippy.never_opened(path, process.pid)
+            process.stdin.write(b"\n")
+        return found
+
+    assert hangs("printer.cfg", "-a", path) and hangs("--api-server", path)
+    assert not hangs("printer.cfg", "-a", f"{path}.other") and not hangs("printer.cfg", path)
+    assert not klippy.never_opened(path, 0)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        assert not hangs("-a", path)
+        Path(path).unlink()
+        assert not hangs("-a", path), "it may print, although its socket's file was removed"

@@ -22,6 +22,7 @@ from fleetflash.agent.schema import (
     SnapshotRequest,
 )
 from fleetflash.agent.store import Store
+from fleetflash.plan.printer import Printer, printer_state
 
 
 class Host:
@@ -140,6 +141,15 @@ def test_klippy_that_can_not_be_asked_is_data_with_the_reason(host: Host) -> Non
     host.active, host.status = "active", KlippyError("/s: no answer in time")
     service = host.look().service
     assert (service.active, service.klippy, service.error) == ("active", "", "/s: no answer in time")
+
+
+def test_klippy_that_hangs_in_its_start_can_not_print(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "SOCKET_SECONDS", -1.0)
+    monkeypatch.setattr(klippy, "never_opened", lambda path, pid: (path, pid) == ("/s", 100))
+    host.active = "active"
+    found = host.look()
+    assert printer_state(found.service) is Printer.ERROR and host.opened == []
+    assert found.service.error.startswith("klippy hangs in its start: it has not opened /s")
 
 
 def test_board_that_its_port_resets_is_left_in_peace_before_it_is_asked(host: Host, monkeypatch: Any) -> None:
