@@ -146,8 +146,9 @@ def _runner(transaction_id: str) -> "Runner":
 
 
 def _archive() -> Path:
-    """Return the zip file that was started; modules may come from the same, compiled."""
-    return Path(vars(sys.modules["__main__"])["__loader__"].archive)
+    """Return the zip file that the bootstrap or systemd has started; modules may come from the same, compiled."""
+    started = vars(sys.modules["__main__"])
+    return Path(started.get("ARCHIVE") or started["__loader__"].archive)
 
 
 def _streams() -> Tuple[BinaryIO, BinaryIO]:

@@ -39,10 +39,11 @@ _PROGRAM = (
     'zlib.crc32(d)==@CRC@ or sys.exit("the agent arrived incomplete: "+str(len(d))+" bytes");'
     'f=os.memfd_create("fleetflash-agent");'
     'm=os.fdopen(f,"wb",closefd=False);m.write(d);m.flush();'
-    'z+=["/proc/self/fd/"+str(f)];'
-    "sys.path[:0]=z;"
-    "__loader__=zipimport.zipimporter(z[-1]);"
-    'exec(__loader__.get_code("__main__"))'
+    'ARCHIVE="/proc/self/fd/"+str(f);'
+    "z+=[ARCHIVE];"
+    # Python's own modules are the most, and need not be looked for there.
+    "sys.path+=z;"
+    'exec(zipimport.zipimporter(z[0]).get_code("__main__"))'
 )
 _FORBIDDEN = re.compile(r"['\\\n$!`]")
 _ARGUMENT = re.compile(r"[A-Za-z0-9_./:@=,+-]+")

@@ -31,7 +31,7 @@ def foreign_imports(source: str, name: str) -> Iterator[str]:
 
 
 def test_the_archive_imports_nothing_but_itself_and_the_standard_library() -> None:
-    _, data = agent_archive.archive()
+    data = agent_archive.archive().data
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         names = archive.namelist()
         found = [text for name in names for text in foreign_imports(archive.read(name).decode(), name)]
