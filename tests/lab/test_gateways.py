@@ -180,6 +180,40 @@ def test_a_boot_is_judged_tried_again_and_taken_back_by_the_host(fleet: Gateways
     )
 
 
+def test_a_partition_is_erased_in_the_run_that_says_so_and_comes_back_with_the_way_back(fleet: Gateways) -> None:
+    host = fleet.lab.host("printer-1")
+    assert fleet.flash("printer-1", WANTED).code == 0
+    esptool, control = Esptool(host, fleet), host.board("gateway").control
+    settings = random.Random(2).randbytes(NVS_SIZE)
+    esptool.run("write-flash", hex(NVS), esptool.put(settings))
+    before = host.board("gateway").flash.read_bytes()
+    plan = fleet.plan(fleet.pinned("printer-1", WANTED), "erase_now=gateway/nvs")
+    assert plan.line("printer-1", "gateway", "read-back", "flash"), plan.output
+    assert plan.line("printer-1/gateway", "erases nvs (16 KiB at 0x9000)"), plan.output
+    for wrong, words in (("gateway/otadata", "which application starts"), ("gateway/nsv", "no partition 'nsv'")):
+        refused = fleet.flash("printer-1", WANTED, f"erase_now={wrong}")
+        assert refused.code == 3 and refused.line("gateway", words), refused.output
+    # It goes wrong: everything is as it was, what was erased, too.
+    control.ask("fault", kind="boot_loop", count=6)
+    failed = fleet.flash("printer-1", WANTED, "erase_now=gateway/nvs")
+    control.ask("clear_faults")
+    assert failed.code == 1 and failed.line("printer-1/gateway: restored"), failed.output
+    assert host.board("gateway").flash.read_bytes() == before
+    done = fleet.flash("printer-1", WANTED, "erase_now=gateway/nvs")
+    assert done.code == 0 and done.line("printer-1/gateway", "erased nvs"), done.output
+    assert esptool.read(NVS, NVS_SIZE) == b"\xff" * NVS_SIZE
+    after = host.board("gateway").flash.read_bytes()
+    assert after[:NVS] + after[NVS + NVS_SIZE :] == before[:NVS] + before[NVS + NVS_SIZE :]
+    counted = (status(host)["sectors_erased"], status(host)["resets"])
+    again = fleet.flash("printer-1", WANTED)
+    assert again.code == 0 and "2 already current" in again.output, again.output
+    assert (status(host)["sectors_erased"], status(host)["resets"]) == counted
+    # Whoever wants the settings back goes back.
+    back = fleet.pyinfra(fleet.pinned("printer-1", WANTED), "to=previous", deploy="deploys/rollback.py")
+    assert back.code == 0, back.output
+    assert esptool.read(NVS, NVS_SIZE) == settings
+
+
 def test_another_board_on_the_port_is_refused(fleet: Gateways) -> None:
     host = fleet.lab.host("printer-1")
     before = status(host)["version"]
