@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fleetflash.lab.host import Host
+from tests.command_lines import command_lines
 from tests.lab.conftest import full_only, require_lab
 from tests.lab.fleet import FACTORY, NEXT, WANTED, Run, journal, mcu_version, outcome, strike, wait_outcome
 from tests.lab.gateways import APP, MAC, Gateways, gateways, status
@@ -191,8 +192,8 @@ def test_a_partition_is_erased_in_the_run_that_says_so_and_comes_back_with_the_w
     assert plan.line("printer-1", "gateway", "read-back", "flash"), plan.output
     assert plan.line("printer-1/gateway", "erases nvs (16 KiB at 0x9000)"), plan.output
     for wrong, words in (("gateway/otadata", "which application starts"), ("gateway/nsv", "no partition 'nsv'")):
-        refused = fleet.flash("printer-1", WANTED, f"erase_now={wrong}")
-        assert refused.code == 3 and refused.line("gateway", words), refused.output
+        refused = fleet.plan(fleet.pinned("printer-1", WANTED), f"erase_now={wrong}")
+        assert refused.line("printer-1/gateway: refused", words), refused.output
     # It goes wrong: everything is as it was, what was erased, too.
     control.ask("fault", kind="boot_loop", count=6)
     failed = fleet.flash("printer-1", WANTED, "erase_now=gateway/nvs")
@@ -212,6 +213,32 @@ def test_a_partition_is_erased_in_the_run_that_says_so_and_comes_back_with_the_w
     back = fleet.pyinfra(fleet.pinned("printer-1", WANTED), "to=previous", deploy="deploys/rollback.py")
     assert back.code == 0, back.output
     assert esptool.read(NVS, NVS_SIZE) == settings
+    for board in ("bmcu", "gateway"):
+        assert fleet.fleetflash("hold", "clear", str(fleet.pinned("printer-1", WANTED)), "printer-1", board).code == 0
+
+
+def test_what_a_gateway_has_stored_is_in_no_arguments_no_log_and_in_files_of_their_owner_alone(fleet: Gateways) -> None:
+    host, canary = fleet.lab.host("printer-1"), b"c4nary7-wifi-password"
+    other = NEXT if status(host)["version"] != NEXT else WANTED
+    esptool = Esptool(host, fleet)
+    stored = esptool.put(canary.ljust(NVS_SIZE, b"\xff"))
+    esptool.run("write-flash", hex(NVS), stored)
+    host.run(f"sudo rm -f {stored} /tmp/read.bin", check=True)
+    with command_lines(b"fleetflash", b"esptool_worker") as seen:
+        done = fleet.flash("printer-1", other, "erase_now=gateway/nvs")
+    assert done.code == 0, done.output
+    assert any(b"esptool_worker" in line for line in seen), "the hosts' processes were not seen"
+    assert [line for line in seen if b"c4nary7" in line] == [] and "c4nary7" not in done.output
+    places = "/var/lib/fleetflash /var/log /run/fleetflash /tmp /home"
+    found = host.run(f"sudo grep -rl --binary-files=text 'c4nary[7]' {places}; sudo journalctl | grep -c 'c4nary[7]'")
+    (image, count) = found.stdout.split()
+    assert image.startswith("/var/lib/fleetflash/images/") and count == "0"
+    assert host.run(f"sudo stat -c '%U %a' {image}", check=True).stdout.split() == ["root", "600"]
+    here = [path for path in fleet.directory.rglob("*") if path.is_file() and canary in path.read_bytes()]
+    assert here, "there is no copy of the backup"
+    for path in here:
+        own = [path, *path.relative_to(fleet.directory).parents]
+        assert any((fleet.directory / each).stat().st_mode & 0o77 == 0 for each in own[:-1]), path
 
 
 def test_another_board_on_the_port_is_refused(fleet: Gateways) -> None:
@@ -242,12 +269,28 @@ def test_a_lost_controller_leaves_the_gateway_to_the_next_run(fleet: Gateways) -
     assert (status(host)["version"], status(host)["mode"]) == (NEXT, "application")
 
 
-def desk(fleet: Gateways, version: str) -> Run:
+def desk(fleet: Gateways, version: str, *data: str, deploy: str = "deploys/flash.py") -> Run:
     """Flash the gateway without a printer, as its group's data say; its store has no factory image."""
-    data = fleet.inventory["desk"]
     path = fleet.directory / f"desk-{version}.py"
-    path.write_text(f"gateways = {[('desk', {**data, 'firmware_version': version})]!r}\n")
-    return fleet.pyinfra(path, store=str(fleet.directory / "desk"))
+    path.write_text(f"gateways = {[('desk', {**fleet.inventory['desk'], 'firmware_version': version})]!r}\n")
+    return fleet.pyinfra(path, *data, deploy=deploy, store=str(fleet.directory / "desk"))
+
+
+def test_a_gateway_is_backed_up_and_brought_back_as_a_printer_s_board_is(fleet: Gateways) -> None:
+    host = fleet.lab.host("desk")
+    assert desk(fleet, WANTED).code == 0
+    kept = desk(fleet, WANTED, deploy="deploys/backup.py")
+    assert kept.code == 0 and kept.line("desk", "gateway", "backed-up"), kept.output
+    newer = desk(fleet, NEXT)
+    assert newer.code == 0 and status(host)["version"] == NEXT, newer.output
+    back = desk(fleet, NEXT, "to=previous", deploy="deploys/rollback.py")
+    assert back.code == 0 and (status(host)["version"], status(host)["mode"]) == (WANTED, "application"), back.output
+    counted = status(host)["sectors_erased"]
+    held = desk(fleet, NEXT)
+    assert held.code == 4 and held.line("desk/gateway: held"), held.output
+    pinned = desk(fleet, WANTED)
+    assert pinned.code == 0 and pinned.line("the hold is lifted") and "1 already current" in pinned.output
+    assert status(host)["sectors_erased"] == counted
 
 
 @full_only
