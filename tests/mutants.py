@@ -1213,8 +1213,8 @@ MUTANTS = [
     Mutant(
         "hold against a pin of one run",
         "fleetflash/facts/decision.py",
-        "lifts=not typed)",
-        "lifts=True)",
+        "lifts=not typed,",
+        "lifts=True,",
         "tests/unit/test_decision.py -k typed",
     ),
     Mutant(
