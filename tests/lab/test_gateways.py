@@ -1,7 +1,5 @@
 """ESP32 gateways at printers' hosts: whole layouts through esptool, from the host's own and from here."""
 
-import base64
-import hashlib
 import json
 import random
 import time
@@ -11,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from fleetflash.lab.host import Host
-from tests.command_lines import command_lines
 from tests.lab.conftest import full_only, require_lab
-from tests.lab.fleet import FACTORY, NEXT, WANTED, Run, journal, mcu_version, outcome, strike, wait_outcome
+from tests.lab.esptool import NVS, NVS_SIZE, Esptool
+from tests.lab.fleet import FACTORY, NEXT, WANTED, journal, mcu_version, outcome, strike, wait_outcome
 from tests.lab.gateways import APP, MAC, Gateways, gateways, status
 from tests.lab.tools import TOOLS
 
@@ -28,39 +26,7 @@ in_order:
   - {name: ready, line: "gateway: ready"}
 retry: {attempts: 2, pause: 100 ms}
 """
-#: Where the lab's partition table has NVS.
-NVS, NVS_SIZE = 0x9000, 0x4000
 BOOT = ["accepted", "attempt", "log", "of", "reason", "verdict"]
-
-
-class Esptool:
-    """Espressif's command line, on a host of the lab and at its gateway's port."""
-
-    def __init__(self, host: Host, fleet: Gateways) -> None:
-        self._host = host
-        self._port = fleet.inventory[host.name]["boards"]["gateway"]["port"]
-
-    def put(self, data: bytes) -> str:
-        """Bring a file to the host; return its name there."""
-        name = f"/tmp/{hashlib.sha256(data).hexdigest()[:16]}.bin"
-        self._host.run(f"base64 -d > {name}", stdin=base64.b64encode(data).decode(), check=True)
-        return name
-
-    def run(self, *arguments: str) -> str:
-        command = f"sudo {TOOLS}/bin/python -m esptool --chip auto --port {self._port} --baud 460800"
-        return self._host.run(f"{command} {' '.join(arguments)}", check=True).stdout
-
-    def parts(self, build: Path) -> list[str]:
-        """Bring the files of a ``flasher_args.json`` to the host; return each offset and name, as arguments."""
-        files = json.loads(build.read_text())["flash_files"].items()
-        return [word for offset, name in files for word in (offset, self.put((build.parent / name).read_bytes()))]
-
-    def write(self, build: Path) -> None:
-        self.run("write-flash", *self.parts(build))
-
-    def read(self, offset: int, size: int) -> bytes:
-        self.run("read-flash", hex(offset), hex(size), "/tmp/read.bin")
-        return base64.b64decode(self._host.run("sudo base64 /tmp/read.bin", check=True).stdout)
 
 
 @pytest.fixture(scope="module")
@@ -187,66 +153,6 @@ def test_a_boot_is_judged_tried_again_and_taken_back_by_the_host(fleet: Gateways
     )
 
 
-def test_a_partition_is_erased_in_the_run_that_says_so_and_comes_back_with_the_way_back(fleet: Gateways) -> None:
-    host = fleet.lab.host("printer-1")
-    assert fleet.flash("printer-1", WANTED).code == 0
-    esptool, control = Esptool(host, fleet), host.board("gateway").control
-    settings = random.Random(2).randbytes(NVS_SIZE)
-    esptool.run("write-flash", hex(NVS), esptool.put(settings))
-    before = host.board("gateway").flash.read_bytes()
-    plan = fleet.plan(fleet.pinned("printer-1", WANTED), "erase_now=gateway/nvs")
-    assert plan.line("printer-1", "gateway", "read-back", "flash"), plan.output
-    assert plan.line("printer-1/gateway", "erases nvs (16 KiB at 0x9000)"), plan.output
-    for wrong, words in (("gateway/otadata", "which application starts"), ("gateway/nsv", "no partition 'nsv'")):
-        refused = fleet.plan(fleet.pinned("printer-1", WANTED), f"erase_now={wrong}")
-        assert refused.line("printer-1/gateway: refused", words), refused.output
-    # It goes wrong: everything is as it was, what was erased, too.
-    control.ask("fault", kind="boot_loop", count=6)
-    failed = fleet.flash("printer-1", WANTED, "erase_now=gateway/nvs")
-    control.ask("clear_faults")
-    assert failed.code == 1 and failed.line("printer-1/gateway: restored"), failed.output
-    assert host.board("gateway").flash.read_bytes() == before
-    done = fleet.flash("printer-1", WANTED, "erase_now=gateway/nvs")
-    assert done.code == 0 and done.line("printer-1/gateway", "erased nvs"), done.output
-    assert esptool.read(NVS, NVS_SIZE) == b"\xff" * NVS_SIZE
-    after = host.board("gateway").flash.read_bytes()
-    assert after[:NVS] + after[NVS + NVS_SIZE :] == before[:NVS] + before[NVS + NVS_SIZE :]
-    counted = (status(host)["sectors_erased"], status(host)["resets"])
-    again = fleet.flash("printer-1", WANTED)
-    assert again.code == 0 and "2 already current" in again.output, again.output
-    assert (status(host)["sectors_erased"], status(host)["resets"]) == counted
-    # Whoever wants the settings back goes back.
-    back = fleet.pyinfra(fleet.pinned("printer-1", WANTED), "to=previous", deploy="deploys/rollback.py")
-    assert back.code == 0, back.output
-    assert esptool.read(NVS, NVS_SIZE) == settings
-    for board in ("bmcu", "gateway"):
-        assert fleet.fleetflash("hold", "clear", str(fleet.pinned("printer-1", WANTED)), "printer-1", board).code == 0
-
-
-def test_what_a_gateway_has_stored_is_in_no_arguments_no_log_and_in_files_of_their_owner_alone(fleet: Gateways) -> None:
-    host, canary = fleet.lab.host("printer-1"), b"c4nary7-wifi-password"
-    other = NEXT if status(host)["version"] != NEXT else WANTED
-    esptool = Esptool(host, fleet)
-    stored = esptool.put(canary.ljust(NVS_SIZE, b"\xff"))
-    esptool.run("write-flash", hex(NVS), stored)
-    host.run(f"sudo rm -f {stored} /tmp/read.bin", check=True)
-    with command_lines(b"fleetflash", b"esptool_worker") as seen:
-        done = fleet.flash("printer-1", other, "erase_now=gateway/nvs")
-    assert done.code == 0, done.output
-    assert any(b"esptool_worker" in line for line in seen), "the hosts' processes were not seen"
-    assert [line for line in seen if b"c4nary7" in line] == [] and "c4nary7" not in done.output
-    places = "/var/lib/fleetflash /var/log /run/fleetflash /tmp /home"
-    found = host.run(f"sudo grep -rl --binary-files=text 'c4nary[7]' {places}; sudo journalctl | grep -c 'c4nary[7]'")
-    (image, count) = found.stdout.split()
-    assert image.startswith("/var/lib/fleetflash/images/") and count == "0"
-    assert host.run(f"sudo stat -c '%U %a' {image}", check=True).stdout.split() == ["root", "600"]
-    here = [path for path in fleet.directory.rglob("*") if path.is_file() and canary in path.read_bytes()]
-    assert here, "there is no copy of the backup"
-    for path in here:
-        own = [path, *path.relative_to(fleet.directory).parents]
-        assert any((fleet.directory / each).stat().st_mode & 0o77 == 0 for each in own[:-1]), path
-
-
 def test_another_board_on_the_port_is_refused(fleet: Gateways) -> None:
     host = fleet.lab.host("printer-1")
     before = status(host)["version"]
@@ -275,26 +181,19 @@ def test_a_lost_controller_leaves_the_gateway_to_the_next_run(fleet: Gateways) -
     assert (status(host)["version"], status(host)["mode"]) == (NEXT, "application")
 
 
-def desk(fleet: Gateways, version: str, *data: str, deploy: str = "deploys/flash.py") -> Run:
-    """Flash the gateway without a printer, as its group's data say; its store has no factory image."""
-    path = fleet.directory / f"desk-{version}.py"
-    path.write_text(f"gateways = {[('desk', {**fleet.inventory['desk'], 'firmware_version': version})]!r}\n")
-    return fleet.pyinfra(path, *data, deploy=deploy, store=str(fleet.directory / "desk"))
-
-
 def test_a_gateway_is_backed_up_and_brought_back_as_a_printer_s_board_is(fleet: Gateways) -> None:
     host = fleet.lab.host("desk")
-    assert desk(fleet, WANTED).code == 0
-    kept = desk(fleet, WANTED, deploy="deploys/backup.py")
+    assert fleet.desk(WANTED).code == 0
+    kept = fleet.desk(WANTED, deploy="deploys/backup.py")
     assert kept.code == 0 and kept.line("desk", "gateway", "backed-up"), kept.output
-    newer = desk(fleet, NEXT)
+    newer = fleet.desk(NEXT)
     assert newer.code == 0 and status(host)["version"] == NEXT, newer.output
-    back = desk(fleet, NEXT, "to=previous", deploy="deploys/rollback.py")
+    back = fleet.desk(NEXT, "to=previous", deploy="deploys/rollback.py")
     assert back.code == 0 and (status(host)["version"], status(host)["mode"]) == (WANTED, "application"), back.output
     counted = status(host)["sectors_erased"]
-    held = desk(fleet, NEXT)
+    held = fleet.desk(NEXT)
     assert held.code == 4 and held.line("desk/gateway: held"), held.output
-    pinned = desk(fleet, WANTED)
+    pinned = fleet.desk(WANTED)
     assert pinned.code == 0 and pinned.line("the hold is lifted") and "1 already current" in pinned.output
     assert status(host)["sectors_erased"] == counted
 
@@ -307,23 +206,23 @@ def test_a_gateway_without_a_printer_is_read_before_it_is_written_and_taken_back
     host.run("sudo rm -f /var/lib/fleetflash/boards/gateway.json", check=True)
     before = host.board("gateway").flash.read_bytes()
     host.board("gateway").control.ask("fault", kind="drop", command="program", byte=APP + 0x3000, count=1)
-    failed = desk(fleet, WANTED)
+    failed = fleet.desk(WANTED)
     assert failed.code == 1, failed.output
     assert failed.line("desk/gateway: restored")
     assert host.board("gateway").flash.read_bytes() == before
     assert status(host)["version"] == FACTORY
-    done = desk(fleet, WANTED)
+    done = fleet.desk(WANTED)
     assert done.code == 0, done.output
     assert (status(host)["version"], status(host)["mode"]) == (WANTED, "application")
     assert not host.run("ls /run/systemd/system | grep klipper").stdout
-    again = desk(fleet, WANTED)
+    again = fleet.desk(WANTED)
     assert again.code == 0 and "1 already current" in again.output, again.output
 
 
 @full_only
 def test_a_power_cut_on_a_host_without_klipper_is_settled_when_it_is_back(fleet: Gateways) -> None:
     host = fleet.lab.host("desk")
-    assert desk(fleet, WANTED).code == 0
+    assert fleet.desk(WANTED).code == 0
     path = fleet.directory / "cut.py"
     data = {**fleet.inventory["desk"], "firmware_version": NEXT}
     path.write_text(f"gateways = {[('desk', data)]!r}\n")
@@ -339,34 +238,9 @@ def test_a_power_cut_on_a_host_without_klipper_is_settled_when_it_is_back(fleet:
 
 
 @full_only
-def test_a_power_cut_after_a_partition_was_erased_brings_it_back(fleet: Gateways) -> None:
-    host = fleet.lab.host("desk")
-    assert desk(fleet, WANTED).code == 0
-    esptool, settings = Esptool(host, fleet), random.Random(3).randbytes(NVS_SIZE)
-    esptool.run("write-flash", hex(NVS), esptool.put(settings))
-    host.run("sudo sync", check=True)
-    before = host.board("gateway").flash.read_bytes()
-    path = fleet.directory / "erased.py"
-    path.write_text(f"gateways = {[('desk', {**fleet.inventory['desk'], 'firmware_version': NEXT})]!r}\n")
-    running = fleet.start_pyinfra(path, "erase_now=gateway/nvs", store=str(fleet.directory / "desk"))
-    # Parts are written in the order in which they lie.
-    strike(host, "gateway", "program", APP + 0x3000, host.crash)
-    running.kill()
-    running.wait()
-    assert host.board("gateway").flash.read_bytes()[NVS : NVS + NVS_SIZE] == b"\xff" * NVS_SIZE
-    host.start()
-    wait_outcome(host)
-    assert outcome(host)["outcome"] == "restored", outcome(host)
-    assert host.board("gateway").flash.read_bytes() == before
-    # What was read back is no artifact, so it is compared with one once, which writes nothing.
-    assert desk(fleet, WANTED).code == 0 and "1 already current" in desk(fleet, WANTED).output
-    assert host.board("gateway").flash.read_bytes() == before
-
-
-@full_only
 def test_a_gateway_by_hand_through_its_forwarded_port(fleet: Gateways, tmp_path: Path) -> None:
     host = fleet.lab.host("desk")
-    assert desk(fleet, WANTED).code == 0
+    assert fleet.desk(WANTED).code == 0
     device = fleet.inventory["desk"]["boards"]["gateway"]["port"]
     url = f"fleetflash://pi@desk{device}?ssh_config={fleet.lab.ssh_config}"
     chip = ["--programmer", "esptool", "--chip", "esp32s3"]
