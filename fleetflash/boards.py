@@ -60,7 +60,7 @@ class Board(BaseModel):
     unique id in hexadecimal.
     ``unprotect``: lift a chip's read protection, which erases it, before writing (some flashers leave chips protected).
     ``keep``: data partitions of an ESP chip that no image may overwrite, besides NVS; ``erase``: those that one may,
-    NVS included.
+    NVS included. Neither has anything erased by itself (``plan.erasure`` does).
     ``options``: what the programmer alone knows (``Capabilities.options``). ``backup_command``: a program of the host
     and its arguments, which must succeed within ``backup_seconds`` before the board is written; it is no shell's line.
     ``contract``: the file that says what a gateway's boot log must hold (docs/acceptance.md), judged for its
@@ -139,6 +139,16 @@ class Board(BaseModel):
         if placement == "controller" and capabilities and capabilities.connection != "serial":
             raise ValueError(f"{info.data['programmer']} has no serial port to lend; it runs on the host")
         return placement
+
+    @field_validator("erase", mode="before")
+    @classmethod
+    def _no_order(cls, erase: Any) -> Any:
+        if isinstance(erase, str):
+            raise ValueError(
+                "expected a list of the partitions that an image may overwrite; to have one erased in one run: --data "
+                f"erase_now={erase}"
+            )
+        return erase
 
     @field_validator("erase")
     @classmethod

@@ -36,7 +36,7 @@ board_types = {
     },
 }
 
-# Gateways, built with ESP-IDF (docs/gateway-builds.md). It is checked, never installed by us.
+# Gateways, built with ESP-IDF (docs/gateway-builds.md): one that is installed, or "archive" instead of the two paths.
 # esp_idf = {"5.3": {"version": "v5.3.1", "path": "/opt/esp/idf-v5.3.1", "tools_path": "/opt/esp/tools"}}
 #
 # _GATEWAY = {

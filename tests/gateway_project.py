@@ -23,9 +23,10 @@ class GatewayProject:
         shutil.copytree(ROOT / "templates", directory / "templates")
         self.builder = self.new_builder("cache")
 
-    def new_builder(self, name: str) -> GatewayBuilder:
+    def new_builder(self, name: str, esp_idf: dict[str, Any] | None = None) -> GatewayBuilder:
         cache, store = self.directory / name, Store(self.directory / f"{name}-store")
-        return GatewayBuilder(cache, store, self.directory, read_esp_idf({"5.3": self.sdk.data}), self.told.append)
+        pinned = read_esp_idf({"5.3": esp_idf or self.sdk.data})
+        return GatewayBuilder(cache, store, self.directory, pinned, self.told.append)
 
     def fields(self, **fields: Any) -> dict[str, Any]:
         usual = {

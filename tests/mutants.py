@@ -33,6 +33,69 @@ class Mutant:
 
 MUTANTS = [
     Mutant(
+        "an order to erase is of one run",
+        "fleetflash/plan/erasure.py",
+        "    if KEY not in override:\n",
+        "    if False:\n",
+        "tests/unit/test_erasure.py",
+    ),
+    Mutant(
+        "what the chip does not start without is no partition to erase",
+        "fleetflash/plan/erasure.py",
+        "    if found.holds:\n",
+        "    if False:\n",
+        "tests/unit/test_erasure.py",
+    ),
+    Mutant(
+        "what the image writes is no partition to erase",
+        "fleetflash/plan/erasure.py",
+        "        if file.offset < found.end and found.offset < file.offset + file.size:\n",
+        "        if False:\n",
+        "tests/unit/test_erasure.py",
+    ),
+    Mutant(
+        "what is erased is read first, whatever is registered",
+        "fleetflash/plan/board.py",
+        "undoes(way_back, wanted) and not plan.erase\n",
+        "undoes(way_back, wanted)\n",
+        "tests/unit/test_erasure.py",
+    ),
+    Mutant(
+        "what an interrupted write left is no backup of what is erased",
+        "fleetflash/plan/board.py",
+        "if plan.erase and not can_read_former(board, facts) and",
+        "if False and",
+        "tests/unit/test_erasure.py",
+    ),
+    Mutant(
+        "what is to be erased goes to the board",
+        "fleetflash/agent/transaction.py",
+        "self.record.progress(name), erase)",
+        "self.record.progress(name))",
+        "tests/unit/test_transaction.py -k erased",
+    ),
+    Mutant(
+        "a way back erases nothing",
+        "fleetflash/agent/way_back.py",
+        "session.write(self.record.store.read_image(image.sha256), self.record.progress(name))",
+        "session.write(self.record.store.read_image(image.sha256), self.record.progress(name), board.board.erase)",
+        "tests/unit/test_transaction.py -k erased",
+    ),
+    Mutant(
+        "tools of ESP-IDF exist once they are complete",
+        "fleetflash/build/idf/installation.py",
+        "    if target in done:\n",
+        "    if found.tools.exists():\n",
+        "tests/unit/test_esp_idf_installation.py",
+    ),
+    Mutant(
+        "nothing of the user's reaches the installation of ESP-IDF",
+        "fleetflash/build/idf/installation.py",
+        "env={**network, **found.variables()}",
+        "env={**os.environ, **found.variables()}",
+        "tests/unit/test_esp_idf_installation.py",
+    ),
+    Mutant(
         "a printer without print_stats may be idle",
         "fleetflash/agent/klippy.py",
         'stated = str(found.get("print_stats", {}).get("state") or "")',
@@ -1171,8 +1234,8 @@ MUTANTS = [
     Mutant(
         "hold against a pin of one run",
         "fleetflash/facts/decision.py",
-        "lifts=not typed)",
-        "lifts=True)",
+        "lifts=not typed,",
+        "lifts=True,",
         "tests/unit/test_decision.py -k typed",
     ),
     Mutant(

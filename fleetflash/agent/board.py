@@ -3,7 +3,7 @@
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Callable, Iterator, List, Optional, cast
+from typing import Callable, Iterator, List, Optional, Sequence, cast
 
 from fleetflash.agent import devices
 from fleetflash.agent.boot_watch import Keep, listen
@@ -14,9 +14,10 @@ from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols import klipper
 from fleetflash.agent.protocols.errors import ProtectedError, ProtocolError, WrongChipError
 from fleetflash.agent.protocols.esp_boot_log import BootLog
+from fleetflash.agent.protocols.flash_parts import with_erased
 from fleetflash.agent.protocols.programmer import Ask, Programmer, Progress, Target, ToolProgrammer
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
-from fleetflash.agent.schema import ELF_SHA256, BoardTransaction, Firmware, Image
+from fleetflash.agent.schema import ELF_SHA256, BoardTransaction, Firmware, Image, Region
 from fleetflash.agent.tools.process import Tool
 
 OpenPort = Callable[[str, int], SerialPort]
@@ -278,8 +279,13 @@ class Session:
         self.programmer.verify(data, progress("check backup"))
         return data
 
-    def write(self, image: bytes, progress: Callable[[str], Progress]) -> None:
-        """Erase, program and verify. ``progress`` gives a callback for each phase."""
+    def write(self, image: bytes, progress: Callable[[str], Progress], erase: Sequence[Region] = ()) -> None:
+        """Erase, program and verify. ``progress`` gives a callback for each phase.
+
+        ``erase``: of a board whose image has parts, what must read as erased afterwards.
+        """
+        if erase:
+            image = with_erased(image, [(region.offset, region.size) for region in erase])
         # An archive of parts is larger than what it holds; its tool knows the flash's own size.
         if not self.programmer.capabilities.parts and len(image) > self.board.flash_size:
             raise ProtocolError(

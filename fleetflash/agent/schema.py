@@ -177,6 +177,15 @@ class ObjectCheck:
 
 
 @dataclass(frozen=True)
+class Region:
+    """A partition that is to be erased: ``size`` bytes from ``offset`` on, counted from the start of flash."""
+
+    name: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
 class BoardTransaction:
     """One board of a transaction.
 
@@ -190,7 +199,7 @@ class BoardTransaction:
     what its programmer alone knows. ``backup_command``: program and arguments of the user's, which must succeed within
     ``backup_seconds`` before the board is written; empty: none. ``contract``: what ``wanted`` must say when it boots,
     on a board with that ``equipment``. ``power``: how it is switched off and on when it does not come back. ``checks``:
-    what klippy must say once it is written.
+    what klippy must say once it is written. ``erase``: what of its flash must read as erased once it is written.
     """
 
     name: str
@@ -221,6 +230,7 @@ class BoardTransaction:
     equipment: Dict[str, str] = field(default_factory=dict)
     power: Optional[Power] = None
     checks: List[ObjectCheck] = field(default_factory=list)
+    erase: List[Region] = field(default_factory=list)
 
     @property
     def lends_tool(self) -> bool:

@@ -201,13 +201,14 @@ class Runner:
         with board.in_bootloader(self.record.ask(name), board.board.uid) as session:
             self.record.enrol(board.board, session.uid)
             self.precautions.keep_way_back(session)
-            self.record.log("writing", board=name, uid=session.uid, sha256=image.sha256)
+            erase = board.board.erase
+            self.record.log("writing", board=name, uid=session.uid, sha256=image.sha256, erase=[r.name for r in erase])
             self.record.enter_unfinished(board.board, self.way_back.image(name), session.uid)
             session.unprotect_if_asked(self.record.ask(name))
             if not board.board.host_writes:
                 lend_port(session, self.transaction.id, image, self.record.events)
             else:
-                session.write(self.store.read_image(image.sha256), self.record.progress(name))
+                session.write(self.store.read_image(image.sha256), self.record.progress(name), erase)
             self.record.log("verified", board=name, uid=session.uid, sha256=image.sha256)
             session.programmer.reset()
         self.record.results[name]["seconds"] = round(time.monotonic() - started, 2)

@@ -5,7 +5,7 @@ import functools
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fleetflash.acceptance.board_contracts import read_contracts
@@ -13,7 +13,9 @@ from fleetflash.agent.schema import API, BoardFacts, Firmware, Snapshot
 from fleetflash.boards import PROGRAMMERS, Board, BoardDataError, KlipperHost, read_host
 from fleetflash.facts.host_code import compared, wanted_code
 from fleetflash.facts.snapshot import snapshot
+from fleetflash.firmware.artifact import Artifact
 from fleetflash.firmware.errors import FirmwareError
+from fleetflash.firmware.partition import Partition
 from fleetflash.firmware.store import Store
 from fleetflash.functional.version_api import VersionApiError, running_version
 from fleetflash.incident.redaction import of_run
@@ -30,6 +32,7 @@ from fleetflash.plan import (
     plan_host,
     unusable,
 )
+from fleetflash.plan.erasure import KEY, NOTHING, read_erasure
 from fleetflash.plan.rollback import Rollback, RollbackDataError, aimed, aimed_data, code_version, read_rollback
 
 
@@ -53,7 +56,10 @@ def _plan(host: Any, back: bool) -> HostPlan:
     if not back and "to" in override:
         # Whoever meant to go back must not be brought forward.
         raise RollbackDataError(f"to={override['to']} is for deploys/rollback.py and fleetflash plan --rollback")
+    if back and KEY in override:
+        raise BoardDataError(f"{KEY} is for deploys/flash.py; a rollback brings back what was there")
     desired = read_host(host.name, aimed_data(data, override) if back else data)
+    erasure = NOTHING if back else read_erasure(data, override, _boards_of_run(host) if KEY in override else ())
     # What a former firmware says when it boots is not for the contract of the one that is wanted.
     catalogue = _catalogue(() if back else desired.boards)
     cache = str(host.data.get("build_cache") or "")
@@ -65,10 +71,21 @@ def _plan(host: Any, back: bool) -> HostPlan:
     code = compared(code, observed.checkout, cache) if code else None
     # What somebody typed for one run is no pin that a hold could have been waiting for.
     typed = override.keys() & {"firmware_version", "klipper_version"}
-    return plan_host(desired, observed, catalogue, _identity(), code=code, rollback=rollback, lifts=not typed)
+    return plan_host(
+        desired, observed, catalogue, _identity(), code=code, rollback=rollback, lifts=not typed, erasure=erasure
+    )
+
+
+def _boards_of_run(host: Any) -> set[str]:
+    """Return the names of all boards of the hosts that this run is for."""
+    hosts = [other for other in host.state.inventory if host.state.is_host_in_limit(other)]
+    described = [other.data.get("boards") for other in hosts]
+    return {str(name) for boards in described if isinstance(boards, Mapping) for name in boards}
 
 
 def _plan_backup(host: Any) -> HostPlan:
+    if KEY in host.state.inventory.get_override_data():
+        raise BoardDataError(f"{KEY} is for deploys/flash.py, which takes a backup first; a backup erases nothing")
     desired = dataclasses.replace(read_host(host.name, host.data.dict()), code=None)
     catalogue = _catalogue()
     observed = snapshot(transport(host), desired)
@@ -98,7 +115,14 @@ def _asked(desired: KlipperHost, observed: Snapshot) -> Snapshot:
 def _catalogue(judged: Sequence[Board] = ()) -> Catalogue:
     """``judged``: boards whose contracts are read."""
     store = Store()
-    return Catalogue(store.find(), store.resolve, read_contracts(judged))
+
+    def partitions(artifact: Artifact) -> list[Partition]:
+        # Half a second, and few runs need it.
+        from fleetflash.firmware.esp_partitions import read_partitions
+
+        return read_partitions(store.read_image(artifact), str(artifact))
+
+    return Catalogue(store.find(), store.resolve, read_contracts(judged), partitions)
 
 
 def _decided(host: Any, plan: Callable[[], HostPlan]) -> HostPlan:

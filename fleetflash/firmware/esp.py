@@ -12,19 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from esp_idf_defs import AppDescription, ImageMetadata, PartitionDefinition, PartitionTable
-from esp_idf_defs.partitions import InputError
+from esp_idf_defs import AppDescription, ImageMetadata, PartitionDefinition
 
 from fleetflash.agent.protocols.flash_parts import Part, PartsError, pack
 from fleetflash.firmware.artifact import Artifact, EspFacts, make_artifact
 from fleetflash.firmware.chips import Chip
 from fleetflash.firmware.errors import ArtifactError, ImageError, ImageSizeError, WrongChipError
+from fleetflash.firmware.esp_partitions import APP_TYPE, DATA_TYPE, TABLE_OFFSET, read_table, table_bytes
 from fleetflash.firmware.versions import check_pin
 
 #: What ESP-IDF leaves in its build directory for those who flash.
 FLASHER_ARGS = "flasher_args.json"
-TABLE_OFFSET, TABLE_BYTES, TABLE_MAGIC = 0x8000, 0xC00, b"\xaa\x50"
-_APP_TYPE, _DATA_TYPE = 0, 1
 #: Subtypes of data partitions that hold what a firmware stores (nvs, nvs_keys), and those that belong to the system
 #: (ota, phy, coredump, efuse).
 _STORED, _SYSTEM = frozenset({0x02, 0x04}), frozenset({0x00, 0x01, 0x03, 0x05})
@@ -75,7 +73,7 @@ def read_layout(path: Path, chip: Chip, offset: int | None = None) -> Layout:
         pieces = _read_build(path, chip)
     else:
         pieces = [Piece("firmware.bin", Part(offset or 0, _read(path)))]
-    table = _table(pieces, path)
+    table = read_table(table_bytes([piece.part for piece in pieces]), str(path))
     application = _application(pieces, table, chip, path)
     if application is None and table is None and path.suffix != ".json":
         raise ImageError(f"{path}: neither application nor partition table is in it; give the build's {FLASHER_ARGS}")
@@ -85,7 +83,7 @@ def read_layout(path: Path, chip: Chip, offset: int | None = None) -> Layout:
     reached = [
         partition
         for partition in table
-        if partition.type == _DATA_TYPE and any(_overlap(piece.part, partition) for piece in pieces)
+        if partition.type == DATA_TYPE and any(_overlap(piece.part, partition) for piece in pieces)
     ]
     settings = tuple(partition.name for partition in reached if partition.subtype in _STORED)
     others = tuple(partition.name for partition in reached if partition.subtype not in _STORED | _SYSTEM)
@@ -182,19 +180,6 @@ def _at(pieces: list[Piece], offset: int, size: int) -> bytes:
     return b""
 
 
-def _table(pieces: list[Piece], path: Path) -> "list[PartitionDefinition]":
-    """Return the partitions that the layout brings with it, where ESP-IDF's default has its table."""
-    data = _at(pieces, TABLE_OFFSET, TABLE_BYTES)
-    if not data.startswith(TABLE_MAGIC):
-        return []
-    try:
-        table = PartitionTable.from_binary(data)
-        table.verify()
-    except (InputError, ValueError) as error:
-        raise ImageError(f"{path}: the partition table at {TABLE_OFFSET:#x}: {error}; build it again") from None
-    return list(table)
-
-
 def _overlap(part: Part, partition: PartitionDefinition) -> bool:
     return bool(part.offset < partition.offset + partition.size and partition.offset < part.end)
 
@@ -204,7 +189,7 @@ def _application(
 ) -> AppDescription | None:
     """Return what the first application says of itself, every image's chip checked."""
     places = [piece.part.offset for piece in pieces]
-    places += [part.offset for part in table if part.type == _APP_TYPE]
+    places += [part.offset for part in table if part.type == APP_TYPE]
     found = None
     for offset in sorted(set(places)):
         data = _at(pieces, offset, chip.flash_bytes)

@@ -5,7 +5,7 @@ Everything that decides is here, and nothing here does I/O: a plan can be tested
 - ``model``: what goes in and comes out; ``printer``: what the printer is doing
 - ``host``: where planning begins; it asks ``board`` for each board and ``host_code`` for Klipper's own code, then
   ``host_check``, ``policy`` and ``hold`` for what forbids it, and ``transaction`` for what is sent to the agent
-- ``board`` asks ``observation``, ``board_check``, ``image``, ``way_back`` and ``placement``
+- ``board`` asks ``observation``, ``board_check``, ``image``, ``erasure``, ``way_back`` and ``placement``
 - ``backup`` plans transactions that only read; ``rollback`` says where boards go back to
 """
 

@@ -7,6 +7,7 @@ from fleetflash.boards import PROGRAMMERS, Board, KlipperHost
 from fleetflash.firmware.chips import Chip, chip
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.plan.board_check import board_problem
+from fleetflash.plan.erasure import KEY, Erasure, ErasureError, find_regions
 from fleetflash.plan.hold import remark, why_held
 from fleetflash.plan.image import is_current, misfit
 from fleetflash.plan.model import Action, BoardPlan, Catalogue, Identity
@@ -25,6 +26,7 @@ def plan_board(
     shared: dict[str, str],
     round_trip: float,
     rollback: Rollback | None,
+    erasure: Erasure,
 ) -> BoardPlan:
     """Decide what is to be done with a board.
 
@@ -55,7 +57,13 @@ def plan_board(
     problem = board_problem(board, desired, target, facts, observed, shared) or misfit(wanted, board)
     if problem:
         return refuse(problem)
-    if is_current(facts, wanted):
+    if names := erasure.of(board.name):
+        try:
+            erase = find_regions(names, board, wanted, catalogue.partitions(wanted))
+        except (ErasureError, FirmwareError) as error:
+            return refuse(str(error))
+        plan = dataclasses.replace(plan, erase=erase)
+    if is_current(facts, wanted) and not plan.erase:
         assumed = "" if facts.firmware.version else f"assumed from the ledger: {facts.firmware.error}"
         reasons = filter(None, [assumed, remark(hold, wanted.image_sha256)])
         return dataclasses.replace(plan, action=Action.NONE, reason="; ".join(reasons))
@@ -67,8 +75,14 @@ def plan_board(
         return refuse(contract)
     plan = dataclasses.replace(plan, contract=contract)
     way_back, kind = find_way_back(facts, target, board, catalogue.artifacts)
-    if way_back is not None and not undoes(way_back, wanted) and can_read_former(board, facts):
+    undone = way_back is not None and undoes(way_back, wanted) and not plan.erase
+    if not undone and can_read_former(board, facts):
         way_back, kind = None, ""
+    if plan.erase and not can_read_former(board, facts) and not board.accept_no_way_back:
+        return refuse(
+            f"{KEY} needs a backup of what is erased, and an earlier write was interrupted, so what the gateway holds "
+            f"is none; run without {KEY} first"
+        )
     # A chip that is said to be protected can't be read.
     backup = PROGRAMMERS[board.programmer].backup(protected=board.unprotect, known_good=way_back is not None)
     reads = way_back is None and backup == "read-back" and not board.accept_no_way_back
@@ -85,7 +99,7 @@ def plan_board(
     plan = dataclasses.replace(plan, placement=placement)
     pace = PROGRAMMERS[board.programmer].pace
     trip = LOCAL_ROUND_TRIP + round_trip if placement == "controller" else LOCAL_ROUND_TRIP
-    seconds = pace.seconds(wanted.size, trip)
+    seconds = pace.seconds(wanted.size + sum(region.size for region in plan.erase), trip)
     if reads:
         room = wanted.esp.flash_bytes if wanted.esp else target.room(board.flash_offset)
         seconds += pace.reading(room, LOCAL_ROUND_TRIP)
@@ -99,12 +113,15 @@ def plan_board(
             action=Action.WAITING,
             reason="its bootloader needs a person at the button; run with --data attended=true when somebody is there",
         )
-    return dataclasses.replace(plan, action=Action.FLASH, reason="; ".join(_remarks(board, facts, plan.uid)))
+    return dataclasses.replace(plan, action=Action.FLASH, reason="; ".join(_remarks(board, facts, plan)))
 
 
-def _remarks(board: Board, facts: BoardFacts, uid: str) -> list[str]:
+def _remarks(board: Board, facts: BoardFacts, plan: BoardPlan) -> list[str]:
     """Say what a person should know of a board that will be written."""
-    remarks = []
+    remarks, uid = [], plan.uid
+    for region in plan.erase:
+        kept = "" if plan.way_back_kind == "read-back" else ", of which NO backup is taken (accept_no_way_back)"
+        remarks.append(f"erases {region.name} ({region.size // 1024} KiB at {region.offset:#x}){kept}")
     if facts.moved:
         remarks.append(
             f"port {board.port} is not there, but the board is: as {facts.device}, as when it waits in its bootloader"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from fleetflash.agent.schema import Hold, Retention, Snapshot
 from fleetflash.plan.model import Action, BoardPlan, Identity
-from fleetflash.plan.rollback import Rollback
+from fleetflash.plan.rollback import UNKNOWN, Rollback
 
 
 def why_held(hold: Hold | None, wanted: str, version: str, host: str, board: str) -> str:
@@ -20,9 +20,11 @@ def why_held(hold: Hold | None, wanted: str, version: str, host: str, board: str
     if hold is None or hold.image_sha256 == wanted:
         return ""
     name = f"'{board}'" if " " in board else board
+    at = "what it ran before" if hold.version == UNKNOWN else hold.version
+    pin = "" if hold.version == UNKNOWN else f"pin {hold.version} in group_data, or "
     return (
-        f"held at {hold.version} since a rollback by {hold.controller or 'unknown'}, so it does not go to {version}; "
-        f"pin {hold.version} in group_data, or let it go: fleetflash hold clear INVENTORY {host} {name}"
+        f"held at {at} since a rollback by {hold.controller or 'unknown'}, so it does not go to {version}; {pin}"
+        f"let it go: fleetflash hold clear INVENTORY {host} {name}"
     )
 
 

@@ -8,6 +8,7 @@ from fleetflash.firmware.chips import chip
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.plan.board import plan_board
 from fleetflash.plan.board_check import boards_on_one_device
+from fleetflash.plan.erasure import NOTHING, Erasure
 from fleetflash.plan.hold import left_behind, lifted
 from fleetflash.plan.host_check import apply_host
 from fleetflash.plan.host_code import plan_code
@@ -27,17 +28,19 @@ def plan_host(
     code: WantedCode | None = None,
     rollback: Rollback | None = None,
     lifts: bool = True,
+    erasure: Erasure = NOTHING,
 ) -> HostPlan:
     """Decide for every board of a host. ``round_trip``: seconds between controller and host, for estimates.
 
     ``code``: what Klipper's own code shall be, where it moves with the boards. ``rollback``: ``desired`` is where that
     leads (``rollback.aimed``). ``lifts``: the pins are the inventory's own, so a hold at them is at its end.
+    ``erasure``: what this run erases besides.
     """
     plans = [plan_code(code, desired, observed, rollback)] if code else []
     plans += [BoardPlan(name, Action.REFUSE, reason) for name, reason in desired.errors]
     shared = boards_on_one_device(desired.boards, observed)
     for board in desired.boards:
-        plans.append(plan_board(board, desired, observed, catalogue, identity, shared, round_trip, rollback))
+        plans.append(plan_board(board, desired, observed, catalogue, identity, shared, round_trip, rollback, erasure))
     if rollback is not None:
         plans = all_or_none(plans)
     plans = apply_policy(desired, apply_host(plans, observed))

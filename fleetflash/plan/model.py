@@ -7,10 +7,11 @@ from enum import StrEnum
 from pathlib import Path
 
 from fleetflash.agent.acceptance.contract import Contract
-from fleetflash.agent.schema import Firmware, Hold, Image, Transaction, TransactionFacts
+from fleetflash.agent.schema import Firmware, Hold, Image, Region, Transaction, TransactionFacts
 from fleetflash.boards import Board
 from fleetflash.firmware.artifact import Artifact
 from fleetflash.firmware.chips import Chip
+from fleetflash.firmware.partition import Partition
 
 
 class Action(StrEnum):
@@ -49,7 +50,8 @@ class BoardPlan:
     ``backup``: ``read-back`` when the old firmware can be read, ``known-good only`` when it can't and an image of it is
     registered, ``none`` when neither is so. ``uid`` and ``place`` (a by-path name): by what the board is known.
     ``code``: this is no board but Klipper's own code, and ``device`` its checkout. ``image``: ``wanted`` is known from
-    the host alone, as this. ``reading``: bytes that may be read back from it.
+    the host alone, as this. ``reading``: bytes that may be read back from it. ``erase``: partitions that are erased,
+    too.
     """
 
     name: str
@@ -71,6 +73,7 @@ class BoardPlan:
     image: Image | None = None
     reading: int = 0
     contract: Contract | None = None
+    erase: tuple[Region, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,12 +101,14 @@ class HostPlan:
 class Catalogue:
     """The artifacts that the controller has: ``resolve`` finds a pinned one or raises ``FirmwareError``.
 
-    ``contracts``: board name → what its boot log must hold, or why that can't be read.
+    ``contracts``: board name → what its boot log must hold, or why that can't be read. ``partitions``: those of an
+    artifact's own partition table; raises ``FirmwareError``.
     """
 
     artifacts: Sequence[Artifact]
     resolve: Callable[[str, object, str], Artifact]
     contracts: Mapping[str, Contract | str] = field(default_factory=dict)
+    partitions: Callable[[Artifact], Sequence[Partition]] = lambda artifact: ()
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,8 @@ WORDS = (PREVIOUS, KNOWN_GOOD, FACTORY)
 #: What ``rollback_version`` in group data may be asked with instead of one pin for all boards.
 BY_TYPE = "rollback_version"
 
+#: The version of what was read from a board that tells none.
+UNKNOWN = "unknown"
 #: For artifacts that nobody has registered.
 _NEVER = datetime.datetime.fromtimestamp(0, datetime.UTC)
 _EXAMPLE = "--data firmware_version='\"v0.12.0\"'"
@@ -198,7 +200,7 @@ def _goal(past: Past, board: Board, target: Chip, fitting: Sequence[Artifact]) -
 
 def _described(image: Image, board: Board, target: Chip) -> Artifact:
     """Return the artifact that an image on the host would be, had it been registered."""
-    version = image.version or "unknown"
+    version = image.version or UNKNOWN
     files = ({"name": "image.bin", "offset": board.flash_offset, "size": image.size, "sha256": image.sha256},)
     common: dict[str, Any] = {
         "name": board.firmware,

@@ -143,6 +143,7 @@ def board_transaction(plan: BoardPlan, by_path: str, wanted: Image) -> BoardTran
         equipment=dict(board.equipment),
         power=board.power,
         checks=list(board.object_checks),
+        erase=list(plan.erase),
     )
 
 

@@ -155,11 +155,12 @@ class Progress:
                 say(self.host, f"{board.name}: {board.running.version} → {board.code.version}")
             if board.action is not Action.FLASH or board.wanted is None:
                 continue
-            back = f"{board.way_back.version} ({board.way_back_kind})" if board.way_back else "none, accepted"
+            back = f"{board.way_back.version} ({board.way_back_kind})" if board.way_back else board.way_back_kind
+            erased = "".join(f", erases {region.name}" for region in board.erase)
             say(
                 self.host,
-                f"{board.name}: {board.running.version or 'unknown'} → {board.wanted.version}, way back {back}, "
-                f"about {board.seconds:.0f} s",
+                f"{board.name}: {board.running.version or 'unknown'} → {board.wanted.version}{erased}, "
+                f"way back {back or 'none, accepted'}, about {board.seconds:.0f} s",
             )
         if plan.unreported is not None:
             earlier = plan.unreported

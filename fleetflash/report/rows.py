@@ -51,6 +51,9 @@ def _with_outcome(row: Row, board: BoardPlan, outcome: dict[str, Any]) -> Row:
     if word == "unreadable":
         word = "known-good only" if board.way_back is not None else "no backup"
     former = row.running if board.code else board.way_back.version if board.way_back else ""
+    if word == "flashed" and board.erase:
+        erased = f"erased {', '.join(region.name for region in board.erase)}"
+        detail = "; ".join(filter(None, [erased, detail]))
     known = {"flashed": row.wanted, "restored": former, "needs-attention": "unknown"}
     running = "unknown" if outcome.get("outcome") == "unknown" else known.get(word, row.running)
     return dataclasses.replace(
@@ -68,7 +71,7 @@ def _row(plan: HostPlan, board: BoardPlan) -> Row:
     if board.way_back is not None:
         way_back = f"{board.way_back.version} ({board.way_back_kind})"
     elif board.action is Action.FLASH:
-        way_back = f"{board.running.version} (checkout)" if board.code else "none (accepted)"
+        way_back = f"{board.running.version} (checkout)" if board.code else board.way_back_kind or "none (accepted)"
     flashing = board.action in (Action.FLASH, Action.BACK_UP)
     return Row(
         host=plan.host,

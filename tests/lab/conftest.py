@@ -19,6 +19,7 @@ LONG = (
     *("test_matrix.py", "test_gateways.py", "test_death.py", "test_programmers.py", "test_site.py", "test_exact.py"),
     *("test_hands.py", "test_chaos.py", "test_flash.py", "test_dropped_link.py", "test_port_by_hand.py"),
     *("test_linux_process.py", "test_refusals.py", "test_rollout.py", "test_attention.py", "test_gateway_faults.py"),
+    "test_gateway_erase.py",
 )
 
 

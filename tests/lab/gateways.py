@@ -49,10 +49,20 @@ class Gateways(Fleet):
         gateway.pop("wiring")
         return described
 
-    def flash(self, host: str, version: str, **gateway: Any) -> Run:
+    def pinned(self, host: str, version: str, **gateway: Any) -> Path:
+        """An inventory of one host, its gateway pinned to a version."""
         boards = self.inventory[host]["boards"]
         changed = {**boards, "gateway": {**boards["gateway"], "firmware_version": version, **gateway}}
-        return self.pyinfra(self.write_inventory(host, **{host.replace("-", "_"): {"boards": changed}}))
+        return self.write_inventory(host, **{host.replace("-", "_"): {"boards": changed}})
+
+    def desk(self, version: str, *data: str, deploy: str = "deploys/flash.py") -> Run:
+        """Flash the gateway without a printer, as its group's data say; its store has no factory image."""
+        path = self.directory / f"desk-{version}.py"
+        path.write_text(f"gateways = {[('desk', {**self.inventory['desk'], 'firmware_version': version})]!r}\n")
+        return self.pyinfra(path, *data, deploy=deploy, store=str(self.directory / "desk"))
+
+    def flash(self, host: str, version: str, *data: str, **gateway: Any) -> Run:
+        return self.pyinfra(self.pinned(host, version, **gateway), *data)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from fleetflash.lab.lab import Lab, leftovers
 from fleetflash.lab.spec import BoardSpec, HostSpec
 from tests.lab.conftest import full_only, lab_name, require_lab
-from tests.lab.fleet import WANTED, Run
+from tests.lab.fleet import FACTORY, WANTED, Run
 from tests.lab.gateways import MAC, Gateways
 from tests.lab.tools import make_virtualenv
 from tests.unit.mqtt_broker import PASSWORD, USER, Broker, needs_mosquitto
@@ -108,12 +108,13 @@ def test_only_a_gateway_that_does_its_work_becomes_a_release(
     fleet: Desk, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GATEWAY_LOGIN", PASSWORD)
-    with WebGateway(api=answer(WANTED)) as web:
+    with WebGateway(api=answer(FACTORY)) as web:
         inventory = fleet.inventory_of(web, broker)
         early = fleet.at_desk("release", "make", inventory, "desk/gateway", "--site", "lyon")
         assert early.code == 2 and early.line("desk/gateway", "put it right first"), early.output
         flashed = fleet.pyinfra(Path(inventory), store=str(fleet.directory / "desk"))
-        assert flashed.code == 0, flashed.output
+        assert flashed.code == 0 and "1 flashed" in flashed.output, flashed.output
+        web.pages["/api"] = [answer(WANTED)]
         checked = fleet.at_desk("check", inventory)
         assert checked.code == 0 and checked.line("http api", f"version = {WANTED}", "ok"), checked.output
         assert checked.line("mqtt soc", "80", "ok") and checked.line("can 0x355 StateOfCharge ", "80 %", "ok")
@@ -128,7 +129,7 @@ def test_only_a_gateway_that_does_its_work_becomes_a_release(
         assert deployed.code == 2 and deployed.line("http api", "v0.0.1", "drift"), deployed.output
         assert deployed.line("can 0x351 ", "ok") and deployed.line("mqtt soc", "ok"), deployed.output
         refused = fleet.at_desk("release", "make", inventory, "gateway", "--site", "lyon")
-        assert refused.code == 2 and refused.line("desk/gateway: http api", "v0.0.1"), refused.output
+        assert refused.code == 2 and refused.line("desk/gateway: version: v0.0.1", "put it right first"), refused.output
     (release,) = json.loads(fleet.at_desk("release", "list", "--json").output)
     assert (release["site"], release["version"]) == ("lyon", WANTED)
     assert [boot["accepted"] for boot in release["boots"]] == [True]

@@ -1,7 +1,5 @@
 """ESP32 gateways at printers' hosts: whole layouts through esptool, from the host's own and from here."""
 
-import base64
-import hashlib
 import json
 import random
 import time
@@ -12,7 +10,8 @@ import pytest
 
 from fleetflash.lab.host import Host
 from tests.lab.conftest import full_only, require_lab
-from tests.lab.fleet import FACTORY, NEXT, WANTED, Run, journal, mcu_version, outcome, strike, wait_outcome
+from tests.lab.esptool import NVS, NVS_SIZE, Esptool
+from tests.lab.fleet import FACTORY, NEXT, WANTED, journal, mcu_version, outcome, strike, wait_outcome
 from tests.lab.gateways import APP, MAC, Gateways, gateways, status
 from tests.lab.tools import TOOLS
 
@@ -27,31 +26,7 @@ in_order:
   - {name: ready, line: "gateway: ready"}
 retry: {attempts: 2, pause: 100 ms}
 """
-#: Where the lab's partition table has NVS.
-NVS, NVS_SIZE = 0x9000, 0x4000
 BOOT = ["accepted", "attempt", "log", "of", "reason", "verdict"]
-
-
-class Esptool:
-    """Espressif's command line, on a host of the lab and at its gateway's port."""
-
-    def __init__(self, host: Host, fleet: Gateways) -> None:
-        self._host = host
-        self._port = fleet.inventory[host.name]["boards"]["gateway"]["port"]
-
-    def put(self, data: bytes) -> str:
-        """Bring a file to the host; return its name there."""
-        name = f"/tmp/{hashlib.sha256(data).hexdigest()[:16]}.bin"
-        self._host.run(f"base64 -d > {name}", stdin=base64.b64encode(data).decode(), check=True)
-        return name
-
-    def run(self, *arguments: str) -> str:
-        command = f"sudo {TOOLS}/bin/python -m esptool --chip auto --port {self._port} --baud 460800"
-        return self._host.run(f"{command} {' '.join(arguments)}", check=True).stdout
-
-    def read(self, offset: int, size: int) -> bytes:
-        self.run("read-flash", hex(offset), hex(size), "/tmp/read.bin")
-        return base64.b64decode(self._host.run("sudo base64 /tmp/read.bin", check=True).stdout)
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +61,8 @@ def test_a_printer_its_gateway_and_one_alone_are_flashed_in_one_run_and_the_next
     assert again.line("printer-1/gateway", "assumed") and again.line("desk/gateway", "assumed")
     assert [(status(host)["sectors_erased"], status(host)["resets"]) for host in (printer, desk)] == before
     # Espressif's own tool says the same, part by part, and that the settings are as they were.
-    build = fleet.directory / f"esp32-{WANTED}"
-    parts = json.loads((build / "flasher_args.json").read_text())["flash_files"]
-    pairs = [word for offset, name in parts.items() for word in (offset, esptool.put((build / name).read_bytes()))]
-    assert esptool.run("verify-flash", *pairs).lower().count("verification successful") == len(parts) >= 3
+    parts = esptool.parts(fleet.directory / f"esp32-{WANTED}/flasher_args.json")
+    assert esptool.run("verify-flash", *parts).lower().count("verification successful") == len(parts) // 2 >= 3
     assert esptool.read(NVS, NVS_SIZE) == settings
     assert (status(printer)["version"], status(printer)["mode"]) == (WANTED, "application")
 
@@ -208,36 +181,48 @@ def test_a_lost_controller_leaves_the_gateway_to_the_next_run(fleet: Gateways) -
     assert (status(host)["version"], status(host)["mode"]) == (NEXT, "application")
 
 
-def desk(fleet: Gateways, version: str) -> Run:
-    """Flash the gateway without a printer, as its group's data say; its store has no factory image."""
-    data = fleet.inventory["desk"]
-    path = fleet.directory / f"desk-{version}.py"
-    path.write_text(f"gateways = {[('desk', {**data, 'firmware_version': version})]!r}\n")
-    return fleet.pyinfra(path, store=str(fleet.directory / "desk"))
+def test_a_gateway_is_backed_up_and_brought_back_as_a_printer_s_board_is(fleet: Gateways) -> None:
+    host = fleet.lab.host("desk")
+    assert fleet.desk(WANTED).code == 0
+    kept = fleet.desk(WANTED, deploy="deploys/backup.py")
+    assert kept.code == 0 and kept.line("desk", "gateway", "backed-up"), kept.output
+    newer = fleet.desk(NEXT)
+    assert newer.code == 0 and status(host)["version"] == NEXT, newer.output
+    back = fleet.desk(NEXT, "to=previous", deploy="deploys/rollback.py")
+    assert back.code == 0 and (status(host)["version"], status(host)["mode"]) == (WANTED, "application"), back.output
+    counted = status(host)["sectors_erased"]
+    held = fleet.desk(NEXT)
+    assert held.code == 4 and held.line("desk/gateway: held"), held.output
+    pinned = fleet.desk(WANTED)
+    assert pinned.code == 0 and pinned.line("the hold is lifted") and "1 already current" in pinned.output
+    assert status(host)["sectors_erased"] == counted
 
 
 @full_only
 def test_a_gateway_without_a_printer_is_read_before_it_is_written_and_taken_back(fleet: Gateways) -> None:
     host = fleet.lab.host("desk")
+    # What somebody has written by hand, and nobody has registered.
+    Esptool(host, fleet).write(fleet.build("esp32s3", FACTORY))
+    host.run("sudo rm -f /var/lib/fleetflash/boards/gateway.json", check=True)
     before = host.board("gateway").flash.read_bytes()
     host.board("gateway").control.ask("fault", kind="drop", command="program", byte=APP + 0x3000, count=1)
-    failed = desk(fleet, WANTED)
+    failed = fleet.desk(WANTED)
     assert failed.code == 1, failed.output
     assert failed.line("desk/gateway: restored")
     assert host.board("gateway").flash.read_bytes() == before
     assert status(host)["version"] == FACTORY
-    done = desk(fleet, WANTED)
+    done = fleet.desk(WANTED)
     assert done.code == 0, done.output
     assert (status(host)["version"], status(host)["mode"]) == (WANTED, "application")
     assert not host.run("ls /run/systemd/system | grep klipper").stdout
-    again = desk(fleet, WANTED)
+    again = fleet.desk(WANTED)
     assert again.code == 0 and "1 already current" in again.output, again.output
 
 
 @full_only
 def test_a_power_cut_on_a_host_without_klipper_is_settled_when_it_is_back(fleet: Gateways) -> None:
     host = fleet.lab.host("desk")
-    assert desk(fleet, WANTED).code == 0
+    assert fleet.desk(WANTED).code == 0
     path = fleet.directory / "cut.py"
     data = {**fleet.inventory["desk"], "firmware_version": NEXT}
     path.write_text(f"gateways = {[('desk', data)]!r}\n")
@@ -255,7 +240,7 @@ def test_a_power_cut_on_a_host_without_klipper_is_settled_when_it_is_back(fleet:
 @full_only
 def test_a_gateway_by_hand_through_its_forwarded_port(fleet: Gateways, tmp_path: Path) -> None:
     host = fleet.lab.host("desk")
-    assert desk(fleet, WANTED).code == 0
+    assert fleet.desk(WANTED).code == 0
     device = fleet.inventory["desk"]["boards"]["gateway"]["port"]
     url = f"fleetflash://pi@desk{device}?ssh_config={fleet.lab.ssh_config}"
     chip = ["--programmer", "esptool", "--chip", "esp32s3"]

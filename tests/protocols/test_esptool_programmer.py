@@ -7,7 +7,7 @@ import pytest
 from fleetflash.agent.ports import SerialPort
 from fleetflash.agent.protocols.errors import NoAnswerError, ProtectedError, ProtocolError, VerifyError
 from fleetflash.agent.protocols.esptool_programmer import EsptoolProgrammer
-from fleetflash.agent.protocols.flash_parts import Part, pack, unpack
+from fleetflash.agent.protocols.flash_parts import Part, PartsError, pack, unpack, with_erased
 from fleetflash.agent.protocols.programmer import Target
 from fleetflash.agent.schema import Entry
 from fleetflash.agent.tools import environment
@@ -168,6 +168,22 @@ def test_a_chip_that_dies_in_the_middle_is_told_and_written_again(esp32: Bench) 
     programmer.verify(layout("esp32", "v2.0.0"), esp32.progress)
 
 
+def test_what_is_erased_reads_as_erased_and_all_else_is_as_before(bench: Bench) -> None:
+    programmer, flash = bench.enter(), bench.board.flash
+    image = layout(bench.board.kind, "v1.0.0")
+    settings = bytes(range(256)) * 0x40
+    programmer.write(pack([Part(0x9000, settings)]), bench.progress)
+    before = flash.read_bytes()
+    erased = with_erased(image, [(0x9000, len(settings))])
+    with pytest.raises(VerifyError, match="from 0x9000 on"):
+        programmer.verify(erased, bench.progress)
+    programmer.write(erased, bench.progress)
+    programmer.verify(erased, bench.progress)
+    assert flash.read_bytes() == before.replace(settings, b"\xff" * len(settings))
+    with pytest.raises(PartsError, match="overlaps"):
+        programmer.write(with_erased(image, [(0x10000, 0x1000)]), bench.progress)
+
+
 @pytest.mark.parametrize(
     ("option", "reason"),
     [("--flash-encryption", "flash encryption is burnt"), ("--secure-download", "secure download mode is burnt")],
@@ -181,6 +197,21 @@ def test_what_is_burnt_into_a_chip_is_respected(option: str, reason: str) -> Non
         with pytest.raises(ProtectedError):
             programmer.write(layout("esp32s3", "v2.0.0"), bench.progress)
         assert bench.board.status("sectors_erased") == 0
+    finally:
+        bench.close()
+
+
+def test_a_chip_without_download_mode_is_told_of_and_started_again() -> None:
+    bench = gateway("esp32s3", "--download-disabled")
+    try:
+        with pytest.raises(NoAnswerError, match="download mode was disabled for ever never answers"):
+            bench.programmer.enter(
+                Entry("button", deadline=1.0), lambda gesture, seconds: bench.board.do("press") and None
+            )
+        assert (bench.board.status("sectors_erased"), bench.board.status("mode")) == (0, "dead")
+        bench.programmer.leave()
+        bench.board.do("tap")
+        wait_for(lambda: bench.board.status("mode") == "application")
     finally:
         bench.close()
 

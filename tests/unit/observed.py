@@ -20,8 +20,10 @@ from fleetflash.agent.schema import (
 from fleetflash.boards import Board, KlipperHost
 from fleetflash.firmware.artifact import Artifact, make_artifact
 from fleetflash.firmware.errors import ArtifactMissingError
+from fleetflash.firmware.partition import Partition
 from fleetflash.firmware.versions import check_pin
 from fleetflash.plan import Catalogue, HostPlan, Identity, plan_host
+from fleetflash.plan.erasure import NOTHING, Erasure
 from fleetflash.plan.rollback import Rollback, aimed
 
 CHIP = "ch32v203c8t6"
@@ -120,11 +122,14 @@ def plan(
     rollback: Rollback | None = None,
     lifts: bool = True,
     contracts: Mapping[str, Contract | str] | None = None,
+    partitions: Sequence[Partition] = (),
+    erasure: Erasure = NOTHING,
     **host: Any,
 ) -> HostPlan:
     """Plan a host; by default one healthy board that runs v1 and shall run v2.
 
-    ``esptool``: why the controller has none. ``rollback``, ``lifts``: as for ``plan_host``.
+    ``esptool``: why the controller has none. ``rollback``, ``lifts``, ``erasure``: as for ``plan_host``.
+    ``partitions``: of every image.
     """
 
     def resolve(name: str, version: object, chip: str) -> Artifact:
@@ -137,5 +142,7 @@ def plan(
     desired = KlipperHost("printer", boards or (board(),), **host)
     if rollback is not None:
         desired = aimed(desired, rollback)
-    catalogue, identity = Catalogue(artifacts, resolve, contracts or {}), Identity("t1", "me@here", esptool)
-    return plan_host(desired, observed or snapshot(), catalogue, identity, rollback=rollback, lifts=lifts)
+    catalogue = Catalogue(artifacts, resolve, contracts or {}, lambda artifact: partitions)
+    identity = Identity("t1", "me@here", esptool)
+    seen = observed or snapshot()
+    return plan_host(desired, seen, catalogue, identity, rollback=rollback, lifts=lifts, erasure=erasure)

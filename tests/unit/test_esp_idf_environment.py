@@ -9,6 +9,8 @@ import pytest
 from fleetflash.build.errors import ToolchainError
 from fleetflash.build.idf.environment import Idf, check
 from fleetflash.build.idf.esp_idf import read_esp_idf
+from fleetflash.build.idf.installation import place
+from fleetflash.build.toolchain_cache import ToolchainCache
 from tests.idf import Sdk
 
 
@@ -18,7 +20,9 @@ def sdk(tmp_path: Path) -> Sdk:
 
 
 def found(sdk: Sdk, target: str = "esp32", node: bool = False, **changed: Any) -> Idf:
-    return check(read_esp_idf({"5.3": sdk.data | changed})["5.3"], target, node=node)
+    pinned = read_esp_idf({"5.3": sdk.data | changed})["5.3"]
+    with place(pinned, target, ToolchainCache(sdk.path.parent / "toolchains")) as there:
+        return check(pinned, there, target, node=node)
 
 
 def refusal(sdk: Sdk, **arguments: Any) -> str:

@@ -6,10 +6,8 @@
 import hashlib
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from fleetflash.cli import main
 from fleetflash.firmware.errors import SymbolsMissingError
 from fleetflash.lab.esp_format import AppDescription, read_image
 from fleetflash.lab.esp_image import app_lines
+from tests.command_lines import command_lines
 from tests.gateway_project import GatewayProject
 
 CANARY = 'c4nary7 "wifi\\pass'
@@ -53,32 +52,6 @@ def secret_fields(directory: Path) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def command_lines() -> Iterator[set[bytes]]:
-    """Collect the arguments of every process, as ``ps`` shows them, and the environment of those of the build."""
-    seen: set[bytes] = set()
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.is_set():
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    seen.add(line := path.read_bytes())
-                    if b"idf.py" in line or b"kconfgen" in line:
-                        seen.add(path.with_name("environ").read_bytes())
-                except OSError:
-                    continue
-            over.wait(0.02)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        thread.join()
-
-
 class Built:
     """The one build that many tests look at, with all that was said and seen while it was made."""
 
@@ -92,7 +65,7 @@ class Built:
             'CONFIG_TINYBMS_CAN_VICTRON_TX_GPIO=5\nCONFIG_TINYBMS_WIFI_STA_PASSWORD="c4nary7-of-then"\n'
         )
         self.commit = self.source.commit("v1.1.0")
-        with command_lines() as self.seen:
+        with command_lines(b"idf.py", b"kconfgen") as self.seen:
             self.outcome: Outcome = project.builder.ensure(self.gateway())
         self.told = list(project.told)
 

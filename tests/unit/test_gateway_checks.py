@@ -18,6 +18,7 @@ from fleetflash.functional.gateway import check_gateway
 from fleetflash.link import ssh
 from fleetflash.link.errors import LinkError, UnreachableError
 from fleetflash.verification.check import Check, Result, exit_code
+from tests.command_lines import command_lines
 from tests.unit.candump_logs import bus
 from tests.unit.web_gateway import WebGateway
 
@@ -75,10 +76,11 @@ def test_a_check_that_can_not_be_done_does_not_hide_the_others(tmp_path: Path) -
 def test_a_secret_is_used_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_LOGIN", "correct horse")
     login = {"user": "me", "auth": {"env": "GATEWAY_LOGIN"}, "within": 0.1}
-    with WebGateway(api=(200, b'{"echo": "correct horse"}')) as gateway:
+    with WebGateway(api=(200, b'{"echo": "correct horse"}')) as gateway, command_lines() as seen:
         url = f"http://{gateway.address}/api"
         found = rows({"http": {"api": {"url": url, "fields": {"echo": "x"}, **login}}})
         assert gateway.asked[0][1].startswith("Basic ")
+    assert seen and not [line for line in seen if b"correct horse" in line]
     assert "correct horse" not in str(found) and "<secret checks.http.api.auth>" in found[0].found
     monkeypatch.delenv("GATEWAY_LOGIN")
     (unset,) = rows({"http": {"api": {"url": url, **login}}})

@@ -9,7 +9,10 @@ from fleetflash.build.errors import BoardTypeError
 from fleetflash.build.idf.esp_idf import read_esp_idf
 from fleetflash.build.idf.gateway_type import read_gateway_types
 
-ESP_IDF = {"5.3": {"version": "v5.3.1", "path": "/opt/esp/idf", "tools_path": "~/.espressif"}}
+ARCHIVE = {"urls": "https://downloads.example.org/esp-idf-v5.3.1.zip", "sha256": "0" * 64}
+ESP_IDF: dict[str, dict[str, Any]] = {
+    "5.3": {"version": "v5.3.1", "path": "/opt/esp/idf", "tools_path": "~/.espressif"}
+}
 
 
 def fields(**changed: Any) -> dict[str, Any]:
@@ -96,12 +99,29 @@ def test_a_password_in_the_wrong_place_is_refused_without_being_shown(settings: 
         ({"version": "5.3.1"}, "esp_idf.5.3: version"),
         ({"path": "esp-idf"}, "esp_idf.5.3: path"),
         ({"tools_path": "/opt/a:b"}, "esp_idf.5.3: tools_path"),
+        ({"archive": ARCHIVE}, "esp_idf.5.3: an archive is installed into the cache; leave path and tools_path out"),
+        ({"directory": "esp-idf"}, "esp_idf.5.3: directory is for an archive; leave it out"),
         ({"python": "3.11"}, "esp_idf.5.3: python is no field of an ESP-IDF; see docs/gateway-builds.md"),
     ],
 )
-def test_an_esp_idf_that_can_not_be_is_refused(changed: dict[str, str], reason: str) -> None:
+def test_an_esp_idf_that_can_not_be_is_refused(changed: dict[str, Any], reason: str) -> None:
     with pytest.raises(BoardTypeError, match=reason):
         read_esp_idf({"5.3": ESP_IDF["5.3"] | changed})
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({}, "esp_idf.5.3: expected an archive, or path and tools_path of one that is installed"),
+        ({"path": "/opt/esp/idf"}, "esp_idf.5.3: expected an archive, or path and tools_path"),
+        ({"archive": {**ARCHIVE, "urls": "ftp://x/y.zip"}}, "esp_idf.5.3: archive.urls: expected a URL of https"),
+        ({"archive": {"urls": "https://x/y.zip"}}, "esp_idf.5.3: archive.sha256 is missing"),
+        ({"archive": ARCHIVE, "directory": "../idf"}, "esp_idf.5.3: directory: expected a directory inside"),
+    ],
+)
+def test_an_esp_idf_that_is_nowhere_or_elsewhere_is_refused(fields: dict[str, Any], reason: str) -> None:
+    with pytest.raises(BoardTypeError, match=reason):
+        read_esp_idf({"5.3": {"version": "v5.3.1", **fields}})
 
 
 def test_the_example_in_group_data_is_one() -> None:

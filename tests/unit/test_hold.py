@@ -35,6 +35,12 @@ def test_held_board_is_not_moved_and_the_plan_says_what_to_do() -> None:
     assert (row.outcome, exit_code([row])) == ("held", DEFERRED)
 
 
+def test_board_that_is_held_at_a_version_which_nobody_knows_is_not_told_to_pin_it() -> None:
+    found = only(plan(snapshot(holds={"bmcu": dataclasses.replace(hold(OLD), version="unknown")})))
+    assert "held at what it ran before since a rollback" in found.reason
+    assert "pin" not in found.reason and "to v2; let it go: fleetflash hold clear" in found.reason
+
+
 def test_pin_that_says_the_same_ends_the_hold() -> None:
     found = plan(HELD, board(firmware_version="v1"))
     assert only(found).action is Action.NONE and found.lifts == ("bmcu",)

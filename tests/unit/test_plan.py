@@ -48,6 +48,7 @@ PURE = {
     "fleetflash.firmware.artifact",
     "fleetflash.firmware.chips",
     "fleetflash.firmware.errors",
+    "fleetflash.firmware.partition",
     "fleetflash.firmware.versions",
     "typing",
 }

@@ -1,7 +1,7 @@
 """A transaction ends with every board on its new firmware or on its former one, and Klipper as it was found."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,11 @@ from transaction_host import NEW, OLD, Death, FakeHost, FakeProgrammer, content,
 
 from fleetflash.agent import disk, guard, klippy, moment, patience, preconditions, systemd, transaction
 from fleetflash.agent.backups import Backups, Occasion
+from fleetflash.agent.board import Session
 from fleetflash.agent.lease import OutOfReachError
 from fleetflash.agent.port import PortError
 from fleetflash.agent.protocols.errors import NoAnswerError, ProtocolError, RefusedError, VerifyError
-from fleetflash.agent.schema import UNFINISHED, Firmware, LedgerEntry
+from fleetflash.agent.schema import UNFINISHED, Firmware, LedgerEntry, Region
 from fleetflash.agent.systemd import SystemdError
 
 MakeHost = Callable[..., FakeHost]
@@ -371,6 +372,24 @@ def test_with_policy_compatible_what_failed_is_back_before_klippy_is_asked(host:
     host.run(host.transaction("compatible"))
     steps = host.journal("restored", "starting", "ready", "committed")
     assert steps[:2] == ["restored b", "starting"] and "ready" in steps
+
+
+def test_what_is_to_be_erased_goes_to_the_board_with_the_new_image_and_never_with_the_way_back(
+    host: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, seen = Session.write, list[tuple[bytes, list[Region]]]()
+
+    def watched(session: Session, data: bytes, progress: Any, erase: Sequence[Region] = ()) -> None:
+        seen.append((data, list(erase)))
+        write(session, data, progress)
+
+    monkeypatch.setattr(Session, "write", watched)
+    host.faults["verify", "b"] = [VerifyError("differs")]
+    nvs = Region("nvs", 0x9000, 0x4000)
+    assert host.run(host.transaction("compatible", erase=[nvs])) == "restored"
+    assert seen == [(content(NEW, "a"), [nvs]), (content(NEW, "b"), [nvs]), (content(OLD, "b"), [])]
+    written = [entry for entry in host.store.journal("t-1").read() if entry["step"] == "writing"]
+    assert [entry["erase"] for entry in written] == [["nvs"], ["nvs"]]
 
 
 # The way back fails too

@@ -21,6 +21,8 @@ from fleetflash.agent.tools.process import Report, Tool, ToolProcess
 
 #: The line's rate while flash is read and written, in bit/s: what the usual bridges and cables stand.
 RATE = 460_800
+#: What can't be asked: such a chip has no ROM loader.
+DISABLED = "a chip whose download mode was disabled for ever never answers; that one can only be updated over the air"
 #: esptool's own resets are tried this often.
 ATTEMPTS = 7
 #: What may be burnt into a chip that keeps its hands off.
@@ -85,7 +87,10 @@ class EsptoolProgrammer:
         if entry.method == "lines":
             self._start()
             self._mode = "lines"
-            self._connect(ATTEMPTS)
+            try:
+                self._connect(ATTEMPTS)
+            except NoAnswerError as error:
+                raise NoAnswerError(f"{error}; check that DTR and RTS lead to EN and BOOT; {DISABLED}") from None
             return
         self._mode = "held"
         # Asked first: while a port is lent, the follower carries its frames and no events.
@@ -99,7 +104,8 @@ class EsptoolProgrammer:
             except NoAnswerError:
                 if time.monotonic() > deadline:
                     raise NoAnswerError(
-                        f"{self.port.name}: nobody brought the board into its ROM loader within {entry.deadline:g} s"
+                        f"{self.port.name}: nobody brought the board into its ROM loader within {entry.deadline:g} s; "
+                        f"{DISABLED}"
                     ) from None
 
     def probe(self) -> Found:

@@ -10,7 +10,7 @@ import io
 import re
 import tarfile
 from dataclasses import dataclass
-from typing import Iterable, List
+from typing import Iterable, List, Tuple
 
 from fleetflash.agent.protocols.errors import ProtocolError
 
@@ -43,6 +43,12 @@ def pack(parts: Iterable[Part]) -> bytes:
             member.size = len(part.data)
             archive.addfile(member, io.BytesIO(part.data))
     return packed.getvalue()
+
+
+def with_erased(packed: bytes, regions: Iterable[Tuple[int, int]]) -> bytes:
+    """Return an archive with more pieces, which are erased flash: ``regions`` are (offset, size). As ``pack``."""
+    erased = [Part(offset, b"\xff" * size) for offset, size in regions]
+    return pack([*unpack(packed), *erased])
 
 
 def unpack(packed: bytes) -> List[Part]:

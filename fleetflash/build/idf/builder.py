@@ -1,8 +1,8 @@
 """From a gateway type to the artifact that its gateways are pinned to: prepared, built once, checked, registered."""
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from fleetflash.build.idf.esp_idf import EspIdf
 from fleetflash.build.idf.gateway_build import ELF, FORMER, MAP, SIZE, GatewayBuild
 from fleetflash.build.idf.gateway_type import GatewayType
 from fleetflash.build.idf.host_tests import run_host_tests
+from fleetflash.build.idf.installation import place
 from fleetflash.build.idf.output import IMAGE_MAGIC, read_output
 from fleetflash.build.idf.prepared import Preparations, Prepared, check_same
 from fleetflash.build.kconfig import Change
@@ -23,6 +24,7 @@ from fleetflash.build.last_builds import LastBuilds
 from fleetflash.build.lock import held
 from fleetflash.build.naming import named
 from fleetflash.build.source import Sources
+from fleetflash.build.toolchain_cache import ToolchainCache
 from fleetflash.build.workspace import workspace
 from fleetflash.firmware.artifact import Artifact
 from fleetflash.firmware.esp import FLASHER_ARGS
@@ -90,6 +92,7 @@ class GatewayBuilder:
     ) -> None:
         self.cache, self.store, self.root, self.pinned, self.report = cache, store, root, toolchains, report
         self.symbols = SymbolFiles.of(store)
+        self.toolchains = ToolchainCache(cache / "toolchains")
         self.preparations = Preparations(cache, Sources.below(cache))
         self.builds = Builds(cache / "gateway-builds", GatewayBuild)
         self.last = LastBuilds(cache / "last-gateway", self.builds, SDKCONFIG)
@@ -97,16 +100,14 @@ class GatewayBuilder:
 
     def prospect(self, gateway: GatewayType) -> Prospect:
         """Say what ``ensure`` would do: makes and checks the configuration, and compiles nothing."""
-        with self._named(gateway):
-            prepared = self._prepare(gateway)
+        with self._named(gateway), self._prepared(gateway) as prepared:
             build = self.builds.find(prepared.key.id)
             is_registered = build is not None and self.store.has(self._describe(prepared, build, self.builds)[0])
             return Prospect(prepared, build is not None, is_registered, self._changes(prepared))
 
     def ensure(self, gateway: GatewayType) -> Outcome:
         """Return the artifact of a gateway type, compiled only if nobody has done so before."""
-        with self._named(gateway):
-            prepared = self._prepare(gateway)
+        with self._named(gateway), self._prepared(gateway) as prepared:
             changes = self._changes(prepared)
             build, built = self.builds.find(prepared.key.id), False
             if build is None:
@@ -123,8 +124,8 @@ class GatewayBuilder:
 
         Nothing is kept or registered; the images, which hold the secrets, are gone even when the builder was killed.
         """
-        with self._named(gateway):
-            prepared = self._prepare(gateway.model_copy(update={"tests": None}))
+        untested = gateway.model_copy(update={"tests": None})
+        with self._named(gateway), self._prepared(untested) as prepared:
             with workspace(self.preparations.sources.work) as directory:
                 aside = Builds(directory, GatewayBuild)
                 artifact, contents = self._describe(prepared, self._make(prepared, aside), aside)
@@ -136,11 +137,14 @@ class GatewayBuilder:
                 before is not None and before.key.secrets != prepared.key.secrets,
             )
 
-    def _prepare(self, gateway: GatewayType) -> Prepared:
-        wanted = gateway.esp_idf, gateway.target, gateway.web
-        if wanted not in self._ready:
-            self._ready[wanted] = environment.check(self.pinned[gateway.esp_idf], gateway.target, node=gateway.web)
-        return self.preparations.prepare(gateway, self.root, self._ready[wanted], self.report)
+    @contextmanager
+    def _prepared(self, gateway: GatewayType) -> Iterator[Prepared]:
+        """Yield what a gateway type comes to; its ESP-IDF stays in the cache meanwhile."""
+        pinned, wanted = self.pinned[gateway.esp_idf], (gateway.esp_idf, gateway.target, gateway.web)
+        with place(pinned, gateway.target, self.toolchains, self.report) as found:
+            if wanted not in self._ready:
+                self._ready[wanted] = environment.check(pinned, found, gateway.target, node=gateway.web)
+            yield self.preparations.prepare(gateway, self.root, self._ready[wanted], self.report)
 
     def _build_once(self, prepared: Prepared) -> tuple[GatewayBuild, bool]:
         """Return the build of a key, and whether it was made here; whoever comes second waits for the first."""

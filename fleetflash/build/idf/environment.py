@@ -14,15 +14,19 @@ from pathlib import Path
 from fleetflash.build.errors import SourceError, ToolchainError
 from fleetflash.build.git import build_environment, git
 from fleetflash.build.idf.esp_idf import EspIdf
+from fleetflash.build.idf.installation import Place
 from fleetflash.build.toolchain import identity
 
 #: The guide, chapter 1, steps 3 and 4.
 LEAST_PYTHON, LEAST_NODE = (3, 10), (18,)
 #: A cold start of idf.py on a small computer, with a margin, in seconds.
 TIMEOUT = 120.0
-_SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 _NUMBERS = re.compile(r"(\d+)\.(\d+)(?:\.\d+)*")
 _VERSION = re.compile(r"ESP-IDF (v\S+)")
+#: Prints the packages of a Python environment: esptool is one of them, and makes the images.
+_PACKAGES = (
+    "import importlib.metadata as m; print(*sorted({f'{d.name}=={d.version}' for d in m.distributions()}), sep=' ')"
+)
 
 
 @dataclass(frozen=True)
@@ -38,21 +42,23 @@ class Idf:
         return Path(self.variables["IDF_PATH"])
 
 
-def check(pinned: EspIdf, target: str, *, node: bool = False) -> Idf:
+def check(pinned: EspIdf, place: Place, target: str, *, node: bool = False) -> Idf:
     """Return the pinned ESP-IDF with its environment; raises ``ToolchainError`` that names what is missing.
 
+    + place: where it is
     + target: the chip that it must list
     + node: whether Node.js is needed, for the web interface
     """
     try:
-        return _check(pinned, target, node)
+        return _check(pinned, place, target, node)
     except ToolchainError as error:
         raise ToolchainError(f"{pinned}: {error}") from None
 
 
-def _check(pinned: EspIdf, target: str, node: bool) -> Idf:
-    path, tools = Path(pinned.path).expanduser(), Path(pinned.tools_path).expanduser()
-    install = f"IDF_TOOLS_PATH={tools} {path}/install.sh {target}"
+def _check(pinned: EspIdf, place: Place, target: str, node: bool) -> Idf:
+    path, tools, install = place.path, place.tools, place.repair
+    if place.archive and not (path / "export.sh").is_file():
+        raise ToolchainError(f"its archive has no {pinned.inside}/export.sh; pin the archive with submodules")
     if not (path / "export.sh").is_file():
         raise ToolchainError(
             f"no export.sh in {path}: git clone --branch {pinned.version} --recursive "
@@ -60,19 +66,29 @@ def _check(pinned: EspIdf, target: str, node: bool) -> Idf:
         )
     if not tools.is_dir():
         raise ToolchainError(f"its tools are not in {tools}: {install}")
-    variables = _exported(path, tools, install)
+    variables = _exported(place)
     said = _said(variables, "idf.py", "--version", next_step=install)
     found = _VERSION.search(said)
     if found is None or found[1] != pinned.version:
         shown = found[1] if found else f"{said:.60}"
-        raise ToolchainError(f"idf.py --version says {shown!r} in {path}; check {pinned.version} out there: {install}")
+        remedy = f"pin that, or the archive of {pinned.version}"
+        if not place.archive:
+            remedy = f"check {pinned.version} out there: {install}"
+        raise ToolchainError(f"idf.py --version says {shown!r} in {path}; {remedy}")
     python = _said(variables, "python", "--version", next_step=install)
     if _numbers(python) < LEAST_PYTHON:
         raise ToolchainError(f"its Python is {python!r}, expected at least 3.10; install that, then: {install}")
     targets = _said(variables, "idf.py", "--list-targets", next_step=install).split()
     if target not in targets:
         raise ToolchainError(f"target {target} is not in --list-targets ({', '.join(targets)}): {install}")
-    facts = {"idf": said.strip(), "python": python, "tools": _tools(variables["PATH"], tools), "commit": _commit(path)}
+    facts = {
+        "idf": said.strip(),
+        "python": python,
+        "packages": _said(variables, "python", "-c", _PACKAGES, next_step=install),
+        "tools": _tools(variables["PATH"], tools),
+        "commit": _commit(path),
+        "archive": place.archive,
+    }
     if node:
         facts["node"] = _said(variables, "node", "--version", next_step="install Node.js 18 or newer")
         if _numbers(facts["node"]) < LEAST_NODE:
@@ -80,10 +96,9 @@ def _check(pinned: EspIdf, target: str, node: bool) -> Idf:
     return Idf(pinned.version, variables, identity(facts))
 
 
-def _exported(path: Path, tools: Path, install: str) -> dict[str, str]:
+def _exported(place: Place) -> dict[str, str]:
     """Return the variables that ``export.sh`` leaves, starting from nothing of the user's but HOME."""
-    home = {name: os.environ[name] for name in ("HOME",) if name in os.environ}
-    base = {**home, "PATH": _SYSTEM_PATH, "LC_ALL": "C.UTF-8", "IDF_PATH": str(path), "IDF_TOOLS_PATH": str(tools)}
+    base, install = place.variables(), place.repair
     command = ["bash", "-c", '. "$IDF_PATH/export.sh" >&2 && env -0']
     try:
         answer = subprocess.run(command, env=base, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT)
@@ -137,7 +152,8 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _tools(path: str, tools: Path) -> str:
     """Return which versions of the tools are used: their directories carry them in their names."""
-    return " ".join(sorted(place for place in path.split(":") if Path(place).is_relative_to(tools)))
+    used = (Path(entry) for entry in path.split(":"))
+    return " ".join(sorted(str(entry.relative_to(tools)) for entry in used if entry.is_relative_to(tools)))
 
 
 def _commit(path: Path) -> str:

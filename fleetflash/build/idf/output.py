@@ -16,7 +16,8 @@ from fleetflash.build.errors import OutputError
 from fleetflash.build.idf.gateway_build import ELF, MAP
 from fleetflash.firmware.chips import Chip
 from fleetflash.firmware.errors import FirmwareError
-from fleetflash.firmware.esp import FLASHER_ARGS, TABLE_OFFSET, Layout, read_layout
+from fleetflash.firmware.esp import FLASHER_ARGS, Layout, read_layout
+from fleetflash.firmware.esp_partitions import TABLE_OFFSET
 
 DESCRIPTION = "project_description.json"
 IMAGE_MAGIC = b"\xe9"
