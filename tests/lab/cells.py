@@ -7,20 +7,7 @@ from typing import Any
 
 from fleetflash.lab.errors import LabError
 from fleetflash.lab.host import Host
-from tests.lab.fleet import (
-    FACTORY,
-    NEXT,
-    WANTED,
-    Fleet,
-    flash_holds,
-    mcu_version,
-    outcome,
-    strike,
-    wait_outcome,
-    wait_settled,
-)
-from tests.lab.kinds import KINDS
-from tests.lab.matrix import (
+from tests.lab.cell import (
     ATTENTION,
     BACKUP,
     COMMITTED,
@@ -28,15 +15,33 @@ from tests.lab.matrix import (
     EXACT,
     FAR,
     FLASH,
+    IMPOSTURE,
     LOST,
+    MISMATCH,
     PLAIN,
     READ,
     RECOVERY,
+    RESTORE,
     RESTORED,
     ROLLBACK,
     UNTOUCHED,
     Cell,
 )
+from tests.lab.fleet import (
+    FACTORY,
+    NEXT,
+    WANTED,
+    Fleet,
+    Gate,
+    flash_holds,
+    journal,
+    mcu_version,
+    outcome,
+    strike,
+    wait_outcome,
+    wait_settled,
+)
+from tests.lab.kinds import KINDS, SIZE
 from tests.lab.strikes import PREPARATIONS, REPAIRS, STRIKES, Scene, kill_agent
 
 #: Which printers can run the cells of a bench.
@@ -56,6 +61,7 @@ DEPLOYS = {
     FLASH: "deploys/flash.py",
     ROLLBACK: "deploys/rollback.py",
     BACKUP: "deploys/backup.py",
+    RESTORE: "deploys/flash.py",
     RECOVERY: "deploys/recover.py",
 }
 RESULTS = {"flashed": COMMITTED, "restored": RESTORED, "needs-attention": ATTENTION, "backed-up": READ}
@@ -98,7 +104,7 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
     if cell.fault in PREPARATIONS:
         PREPARATIONS[cell.fault](host)
     if cell.job == RECOVERY:
-        _die_in_the_middle(fleet, host, inventory)
+        _die_in_the_middle(fleet, host, inventory, _gate(fleet, host, cell, before.wanted))
     if cell.fault not in STRIKES:
         _plan_fault(host, struck, cell, before.wanted)
     data_of = {ROLLBACK: (f'firmware_version="{before.wanted}"',)}
@@ -106,8 +112,15 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
     scene = Scene(fleet, host, struck, run, inventory)
     if cell.fault in STRIKES:
         act = STRIKES[cell.fault]
+        gate = _gate(fleet, host, cell, before.wanted) if cell.job == RESTORE else None
+
+        def struck_now() -> None:
+            if gate is not None and journal(host)[-1]["step"] != "restoring":
+                scene.notes.append("it was not the restore that was struck")
+            act(scene)
+
         try:
-            strike(host, struck, cell.command, cell.byte, lambda: act(scene), deadly=act is kill_agent)
+            strike(host, struck, cell.command, cell.byte, struck_now, deadly=act is kill_agent, gate=gate)
         except LabError as error:
             run.kill()
             return f"{error}; the run said: {fleet.finish(run).output}"
@@ -126,15 +139,35 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
     if cell.hands:
         host.board(struck).control.ask("tap")
         host.run("sudo systemctl restart klipper", check=True)
-    return _judge(fleet, host, cell, before) or "; ".join(scene.notes)
+    problem = _judge(fleet, host, cell, before) or "; ".join(scene.notes)
+    if problem or cell.job != RESTORE or ATTENTION in cell.expected:
+        return problem
+    return _why_next_run_objects(fleet, host, inventory)
 
 
-def _die_in_the_middle(fleet: Fleet, host: Host, inventory: Path) -> None:
-    """Have a flash die while it writes, with the agent's own file, so that neither guard nor boot can settle it."""
+def _gate(fleet: Fleet, host: Host, cell: Cell, wanted: str) -> Gate | None:
+    """Where a flash is caught that shall fail as the cell wants it, before what makes it fail."""
+    if not cell.failure:
+        return None
+    if cell.failure == MISMATCH:
+        return Gate("verify", 0, {"kind": "wrong_status", "command": "verify", "byte": 15000, "status": 0xF5})
+    fault = {"kind": "other_version", "version": wanted}
+    if cell.failure != IMPOSTURE:
+        fault = {"kind": "hang", "command": "klipper", "version": wanted}
+    if host.name in KINDS:
+        return Gate("read", fleet.offset(host) + SIZE - 1, fault)
+    return Gate("end", 0, fault)
+
+
+def _die_in_the_middle(fleet: Fleet, host: Host, inventory: Path, gate: Gate | None) -> None:
+    """Have a flash die while it writes, with the agent's own file, so that neither guard nor boot can settle it.
+
+    Behind a ``gate``, it is the restore that dies.
+    """
     board = host.boards[-1].spec.name
     run = fleet.start_pyinfra(inventory)
     kill = "sudo rm -r /var/lib/fleetflash/agent; sudo systemctl kill -s KILL fleetflash.service"
-    strike(host, board, "program", 15000, lambda: host.run(kill), deadly=True)
+    strike(host, board, "program", 15000, lambda: host.run(kill), deadly=True, gate=gate)
     run.kill()
     fleet.finish(run)
     wait_settled(host)
@@ -214,6 +247,12 @@ def _why_not_well(fleet: Fleet, host: Host, expected: dict[str, str], before: Be
         if not flash_holds(host, name, fleet.image(host, version), fleet.offset(host)):
             return f"the flash of {name} does not hold {version}"
     return ""
+
+
+def _why_next_run_objects(fleet: Fleet, host: Host, inventory: Path) -> str:
+    """Whatever has been struck is over: there is nothing to settle any more."""
+    run = fleet.pyinfra(inventory, deploy=DEPLOYS[RECOVERY])
+    return f"the next run ends with {run.code}: {run.output}" if run.code or "interrupted" in run.output else ""
 
 
 def _why_not_held(host: Host, expected: set[str]) -> str:

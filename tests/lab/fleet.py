@@ -177,21 +177,43 @@ def _data(items: tuple[str, ...]) -> list[str]:
     return [word for item in items for word in ("--data", item)]
 
 
-def strike(host: Host, board: str, command: str, byte: int, act: Callable[[], None], *, deadly: bool = False) -> None:
+@dataclass(frozen=True)
+class Gate:
+    """A point that a flash passes before the one that is meant; ``fault``: what is planned there for what follows."""
+
+    command: str
+    byte: int
+    fault: dict[str, Any] = field(default_factory=dict)
+
+
+def strike(
+    host: Host,
+    board: str,
+    command: str,
+    byte: int,
+    act: Callable[[], None],
+    *,
+    deadly: bool = False,
+    gate: Gate | None = None,
+) -> None:
     """Have the board pause before it executes ``command`` at ``byte``, ``act``, and let it go on if it still can.
 
     ``deadly``: whoever talks to the board will not outlive ``act``. On a busy machine that may come later than the
-    reset by which a silent bootloader is asked again, so the board stands still there, too.
+    reset by which a silent bootloader is asked again, so the board stands still there, too. ``gate``: only what comes
+    after it is meant.
     """
     control = host.board(board).control
-    if command == "klipper":
+    if command == "klipper" and gate is None:
         # Only the first word of the new firmware is meant, not klippy's talk with the old one.
-        control.pause("end", 0)
+        gate = Gate("end", 0)
+    if gate is not None:
+        control.pause(gate.command, gate.byte)
         control.wait_paused(60.0)
-        control.pause("klipper", 0)
+        if gate.fault:
+            control.ask("fault", **gate.fault)
+    control.pause(command, byte, count=100 if deadly else 1)
+    if gate is not None:
         control.resume()
-    else:
-        control.pause(command, byte, count=100 if deadly else 1)
     control.wait_paused(60.0)
     act()
     if not host.board(board).running:
