@@ -1,7 +1,6 @@
 """Carries out a cell of the fault matrix on a host of the lab and says what was wrong with what came of it."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from fleetflash.lab.host import Host
 from tests.lab.cell import (
     ATTENTION,
     BACKUP,
-    COMMITTED,
     COMPATIBLE,
     EXACT,
     FAR,
@@ -19,12 +17,9 @@ from tests.lab.cell import (
     LOST,
     MISMATCH,
     PLAIN,
-    READ,
     RECOVERY,
     RESTORE,
-    RESTORED,
     ROLLBACK,
-    UNTOUCHED,
     Cell,
 )
 from tests.lab.fleet import (
@@ -33,14 +28,11 @@ from tests.lab.fleet import (
     WANTED,
     Fleet,
     Gate,
-    flash_holds,
-    journal,
     mcu_version,
-    outcome,
     strike,
-    wait_outcome,
     wait_settled,
 )
+from tests.lab.judgement import PATIENCE, SETTLED, Before, judge, why_not_the_restore
 from tests.lab.kinds import KINDS, SIZE
 from tests.lab.strikes import PREPARATIONS, REPAIRS, STRIKES, Scene, kill_agent
 
@@ -51,10 +43,6 @@ BENCHES = {
     "printer-8": (FAR,),
 }
 KIND_BENCHES = {name: (name,) for name in KINDS}
-#: No run may take longer than this, in seconds.
-PATIENCE = 240.0
-#: A settling waits for a board that is gone, in seconds, as often as it tries it: half a minute, four times.
-SETTLED = 200.0
 #: Faults of the application's start, which no command names.
 BOOT = "boot"
 DEPLOYS = {
@@ -64,22 +52,6 @@ DEPLOYS = {
     RESTORE: "deploys/flash.py",
     RECOVERY: "deploys/recover.py",
 }
-RESULTS = {"flashed": COMMITTED, "restored": RESTORED, "needs-attention": ATTENTION, "backed-up": READ}
-WORDS = (
-    (READ, "committed"),
-    (ATTENTION, "needs-attention"),
-    (RESTORED, "restored"),
-    (UNTOUCHED, "failed"),
-    (COMMITTED, "committed"),
-)
-
-
-@dataclass(frozen=True)
-class Before:
-    """What a host ran before, and what it shall run."""
-
-    former: dict[str, str]
-    wanted: str
 
 
 def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
@@ -113,14 +85,10 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
     if cell.fault in STRIKES:
         act = STRIKES[cell.fault]
         gate = _gate(fleet, host, cell, before.wanted) if cell.job == RESTORE else None
-
-        def struck_now() -> None:
-            if gate is not None and journal(host)[-1]["step"] != "restoring":
-                scene.notes.append("it was not the restore that was struck")
-            act(scene)
-
         try:
-            strike(host, struck, cell.command, cell.byte, struck_now, deadly=act is kill_agent, gate=gate)
+            strike(
+                host, struck, cell.command, cell.byte, lambda: scene.strike(act), deadly=act is kill_agent, gate=gate
+            )
         except LabError as error:
             run.kill()
             return f"{error}; the run said: {fleet.finish(run).output}"
@@ -139,10 +107,16 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
     if cell.hands:
         host.board(struck).control.ask("tap")
         host.run("sudo systemctl restart klipper", check=True)
-    problem = _judge(fleet, host, cell, before) or "; ".join(scene.notes)
+    problem = judge(fleet, host, cell, before) or "; ".join(scene.notes)
     if problem or cell.job != RESTORE or ATTENTION in cell.expected:
         return problem
-    return _why_next_run_objects(fleet, host, inventory)
+    return why_not_the_restore(host, scene.at) or _why_next_run_objects(fleet, inventory)
+
+
+def _why_next_run_objects(fleet: Fleet, inventory: Path) -> str:
+    """Whatever has been struck is over: there is nothing to settle any more."""
+    run = fleet.pyinfra(inventory, deploy=DEPLOYS[RECOVERY])
+    return f"the next run ends with {run.code}: {run.output}" if run.code or "interrupted" in run.output else ""
 
 
 def _gate(fleet: Fleet, host: Host, cell: Cell, wanted: str) -> Gate | None:
@@ -199,75 +173,6 @@ def _finish(scene: Scene, repower: bool) -> str:
         thread.join(PATIENCE)
         if thread.is_alive():
             return "a second controller hangs"
-    return ""
-
-
-def _judge(fleet: Fleet, host: Host, cell: Cell, before: Before) -> str:
-    """Compare a host at rest with what was written down."""
-    wait_settled(host, SETTLED)
-    wait_outcome(host, SETTLED)
-    came = outcome(host)
-    found = {name: RESULTS.get(board["result"], UNTOUCHED) for name, board in came["boards"].items()}
-    expected = {board.spec.name: result for board, result in zip(host.boards, cell.expected, strict=True)}
-    if found != expected:
-        return f"expected {expected}, came {found}: {came['outcome']}: {came['detail']}"
-    word = next(word for result, word in WORDS if result in cell.expected)
-    if came["outcome"] not in (word, "refused" if word == "failed" else word):
-        return f"boards {found}, but the outcome is {came['outcome']}: {came['detail']}"
-    if not 0 <= came["downtime"] < PATIENCE:
-        return f"Klipper was down {came['downtime']} s"
-    problem = _why_attention(host) if ATTENTION in cell.expected else _why_not_well(fleet, host, expected, before)
-    if problem:
-        return problem
-    left = host.run(
-        "ls /run/fleetflash/busy /var/lib/fleetflash/reserve /etc/systemd/system/*fleetflash* "
-        "/run/systemd/system/klipper.service.d"
-    ).stdout
-    if left:
-        return f"left behind: {left}"
-    if problem := _why_not_held(
-        host, {name for name in expected if cell.job == ROLLBACK and expected[name] == COMMITTED}
-    ):
-        return problem
-    if cell.bench != LOST and cell.job != BACKUP and host.run("ls /var/lib/fleetflash/images/*.bin").returncode:
-        return "the way back is gone"
-    return ""
-
-
-def _why_not_well(fleet: Fleet, host: Host, expected: dict[str, str], before: Before) -> str:
-    try:
-        host.wait_klippy("ready", 60.0)
-    except Exception as error:
-        return f"Klipper is not back: {error}"
-    for board in host.boards:
-        name = board.spec.name
-        version = before.wanted if expected[name] == COMMITTED else before.former[name]
-        if mcu_version(host, board.spec.mcu) != version:
-            return f"{name} runs {mcu_version(host, board.spec.mcu)}, expected {version}"
-        if not flash_holds(host, name, fleet.image(host, version), fleet.offset(host)):
-            return f"the flash of {name} does not hold {version}"
-    return ""
-
-
-def _why_next_run_objects(fleet: Fleet, host: Host, inventory: Path) -> str:
-    """Whatever has been struck is over: there is nothing to settle any more."""
-    run = fleet.pyinfra(inventory, deploy=DEPLOYS[RECOVERY])
-    return f"the next run ends with {run.code}: {run.output}" if run.code or "interrupted" in run.output else ""
-
-
-def _why_not_held(host: Host, expected: set[str]) -> str:
-    """A rollback holds what it has committed; the next cell's run is no rollback, and is let go."""
-    held = {path.removesuffix(".json") for path in host.run("ls /var/lib/fleetflash/holds").stdout.split()}
-    host.run("sudo rm -rf /var/lib/fleetflash/holds", check=True)
-    return "" if held == expected else f"{held} are held, expected {expected}"
-
-
-def _why_attention(host: Host) -> str:
-    """A board that has no way back is latched, and its printer's service runs for all that."""
-    if host.run("systemctl is-active klipper").stdout.strip() != "active":
-        return "klipper.service was left stopped"
-    if host.run(f"test -e /var/lib/fleetflash/attention/{host.boards[-1].spec.name}.json").returncode:
-        return "needs-attention is not latched"
     return ""
 
 
