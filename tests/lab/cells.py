@@ -13,13 +13,13 @@ from tests.lab.cell import (
     EXACT,
     FAR,
     FLASH,
-    IMPOSTURE,
     LOST,
     MISMATCH,
     PLAIN,
     RECOVERY,
     RESTORE,
     ROLLBACK,
+    SILENCE,
     Cell,
 )
 from tests.lab.fleet import (
@@ -124,13 +124,13 @@ def _gate(fleet: Fleet, host: Host, cell: Cell, wanted: str) -> Gate | None:
     if not cell.failure:
         return None
     if cell.failure == MISMATCH:
-        return Gate("verify", 0, {"kind": "wrong_status", "command": "verify", "byte": 15000, "status": 0xF5})
+        return Gate("verify", 0, ({"kind": "wrong_status", "command": "verify", "byte": 15000, "status": 0xF5},))
     fault = {"kind": "other_version", "version": wanted}
-    if cell.failure != IMPOSTURE:
+    if cell.failure == SILENCE:
         fault = {"kind": "hang", "command": "klipper", "version": wanted}
     if host.name in KINDS:
-        return Gate("read", fleet.offset(host) + SIZE - 1, fault)
-    return Gate("end", 0, fault)
+        return Gate("read", fleet.offset(host) + SIZE - 1, (fault,))
+    return Gate("end", 0, (fault,))
 
 
 def _die_in_the_middle(fleet: Fleet, host: Host, inventory: Path, gate: Gate | None) -> None:

@@ -179,11 +179,11 @@ def _data(items: tuple[str, ...]) -> list[str]:
 
 @dataclass(frozen=True)
 class Gate:
-    """A point that a flash passes before the one that is meant; ``fault``: what is planned there for what follows."""
+    """A point that a flash passes before the one that is meant; ``faults``: what else is planned from there on."""
 
     command: str
     byte: int
-    fault: dict[str, Any] = field(default_factory=dict)
+    faults: tuple[dict[str, Any], ...] = ()
 
 
 def strike(
@@ -206,15 +206,12 @@ def strike(
     if command == "klipper" and gate is None:
         # Only the first word of the new firmware is meant, not klippy's talk with the old one.
         gate = Gate("end", 0)
-    if gate is not None:
-        control.pause(gate.command, gate.byte)
-        control.wait_paused(60.0)
-        if gate.fault:
-            control.ask("fault", **gate.fault)
-    control.pause(command, byte, count=100 if deadly else 1)
-    if gate is not None:
-        control.resume()
-    control.wait_paused(60.0)
+    pause = {"kind": "pause", "command": command, "byte": byte, "count": 100 if deadly else 1}
+    if gate is None:
+        control.ask("fault", **pause)
+    else:
+        control.ask("fault", kind="gate", command=gate.command, byte=gate.byte, then=[*gate.faults, pause])
+    control.wait_paused(120.0)
     act()
     if not host.board(board).running:
         return
