@@ -127,7 +127,7 @@ def _gate(fleet: Fleet, host: Host, cell: Cell, wanted: str) -> Gate | None:
         return Gate("verify", 0, ({"kind": "wrong_status", "command": "verify", "byte": 15000, "status": 0xF5},))
     fault = {"kind": "other_version", "version": wanted}
     if cell.failure == SILENCE:
-        fault = {"kind": "hang", "command": "klipper", "version": wanted}
+        fault = {"kind": "drop", "command": "klipper", "count": 100000, "version": wanted}
     if host.name in KINDS:
         return Gate("read", fleet.offset(host) + SIZE - 1, (fault,))
     return Gate("end", 0, (fault,))

@@ -211,7 +211,8 @@ def strike(
         control.ask("fault", **pause)
     else:
         control.ask("fault", kind="gate", command=gate.command, byte=gate.byte, then=[*gate.faults, pause])
-    control.wait_paused(120.0)
+    # A new firmware that says nothing has klippy's patience first.
+    control.wait_paused(180.0)
     act()
     if not host.board(board).running:
         return

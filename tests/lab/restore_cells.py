@@ -28,12 +28,12 @@ POINTS = [
 MIDDLE = ("program", 15000)
 #: What ends the agent in the middle, so that its guard or the next boot has to settle.
 DEADLY = ("agent-killed", "power-cut", "power-cut-with-boards", "host-reboots")
-#: What the agent lives through.
+#: What the agent lives through. (A second controller would see what comes after the restore, and flash once more.)
 ELSE = (
     *("unplugged-for-5-s", "back-under-another-name", "klippy-never-ready", "session-killed", "link-stalled"),
     *("controller-SIGKILL", "controller-SIGINT", "controller-SIGTERM"),
-    *("second-controller-plans", "second-controller-flashes", "klipper-started-by-hand", "port-opened-by-a-user"),
-    *("moonraker-stopped", "moonraker-hangs", "disk-full", "clock-a-month-ahead", "clock-a-month-back"),
+    *("klipper-started-by-hand", "port-opened-by-a-user", "moonraker-stopped", "moonraker-hangs", "disk-full"),
+    *("clock-a-month-ahead", "clock-a-month-back"),
 )
 
 
