@@ -4,13 +4,14 @@ import dataclasses
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fleetflash.acceptance.board_contracts import read_contracts
 from fleetflash.agent.schema import API, BoardFacts, Firmware, Snapshot
 from fleetflash.boards import PROGRAMMERS, Board, BoardDataError, KlipperHost, read_host
 from fleetflash.facts.host_code import compared, wanted_code
+from fleetflash.facts.pins import keeping
 from fleetflash.facts.snapshot import snapshot
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
@@ -52,7 +53,7 @@ def _plan(host: Any, back: bool) -> HostPlan:
     if not back and "to" in override:
         # Whoever meant to go back must not be brought forward.
         raise RollbackDataError(f"to={override['to']} is for deploys/rollback.py and fleetflash plan --rollback")
-    desired = read_host(host.name, aimed_data(data, override) if back else data)
+    desired = _read(host, aimed_data(data, override) if back else data)
     # What a former firmware says when it boots is not for the contract of the one that is wanted.
     catalogue = _catalogue(() if back else desired.boards)
     cache = str(host.data.get("build_cache") or "")
@@ -68,12 +69,17 @@ def _plan(host: Any, back: bool) -> HostPlan:
 
 
 def _plan_backup(host: Any) -> HostPlan:
-    desired = dataclasses.replace(read_host(host.name, host.data.dict()), code=None)
+    desired = dataclasses.replace(_read(host, host.data.dict()), code=None)
     catalogue = _catalogue()
     observed = snapshot(transport(host), desired)
     # It goes into records here and on the host.
     reason = of_run(host.state).text(str(host.data.get("backup_reason") or ""))
     return plan_backup(desired, observed, catalogue, _identity(), reason)
+
+
+def _read(host: Any, data: Mapping[str, Any]) -> KlipperHost:
+    desired = read_host(host.name, data)
+    return dataclasses.replace(desired, retention=keeping(desired.retention, host))
 
 
 def _asked(desired: KlipperHost, observed: Snapshot) -> Snapshot:
