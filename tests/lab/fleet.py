@@ -100,14 +100,23 @@ class Fleet:
         deploy: str = "deploys/flash.py",
         yes: bool = True,
         store: str = "",
+        limit: str = "",
         patience: float = 240.0,
     ) -> Run:
-        return self.finish(self.start_pyinfra(inventory, *data, deploy=deploy, yes=yes, store=store), patience)
+        process = self.start_pyinfra(inventory, *data, deploy=deploy, yes=yes, store=store, limit=limit)
+        return self.finish(process, patience)
 
     def start_pyinfra(
-        self, inventory: Path, *data: str, deploy: str = "deploys/flash.py", yes: bool = True, store: str = ""
+        self,
+        inventory: Path,
+        *data: str,
+        deploy: str = "deploys/flash.py",
+        yes: bool = True,
+        store: str = "",
+        limit: str = "",
     ) -> "subprocess.Popen[str]":
-        arguments = [str(inventory), deploy, *(["-y"] if yes else ["--dry"]), *_data(data)]
+        chosen = ["--limit", limit] if limit else []
+        arguments = [str(inventory), deploy, "-y" if yes else "--dry", *chosen, *_data(data)]
         return self._start("pyinfra", *arguments, store=store)
 
     def image(self, host: Host, version: str) -> bytes:
