@@ -37,7 +37,7 @@ class Cell:
     ``count``: how often in a row. ``placement``: where the protocol runs. ``new_only``: only the new firmware has it.
     ``expected``: one outcome for each board of the bench. ``status``: what a ``wrong_status`` says. ``read_back``:
     nobody has an image of what the board runs. ``hands``: afterwards a person taps RESET, where no line reaches it.
-    ``job``: what is struck. ``failure``: of what the flash has failed whose restore is struck, or has died.
+    ``job``: what is struck. ``failure``: what the transaction has failed of whose restore is struck.
     """
 
     fault: str

@@ -84,7 +84,7 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
     scene = Scene(fleet, host, struck, run, inventory)
     if cell.fault in STRIKES:
         act = STRIKES[cell.fault]
-        gate = _gate(fleet, host, cell, before.wanted) if cell.job == RESTORE else None
+        gate = _gate(fleet, host, cell, before.wanted) if cell.job != RECOVERY else None
         try:
             strike(
                 host, struck, cell.command, cell.byte, lambda: scene.strike(act), deadly=act is kill_agent, gate=gate
@@ -108,7 +108,7 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
         host.board(struck).control.ask("tap")
         host.run("sudo systemctl restart klipper", check=True)
     problem = judge(fleet, host, cell, before) or "; ".join(scene.notes)
-    if problem or cell.job != RESTORE or ATTENTION in cell.expected:
+    if problem or not cell.failure or cell.job == RECOVERY or ATTENTION in cell.expected:
         return problem
     return why_not_the_restore(host, scene.at) or _why_next_run_objects(fleet, inventory)
 

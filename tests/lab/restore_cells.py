@@ -16,6 +16,7 @@ from tests.lab.cell import (
     RECOVERY,
     RESTORE,
     RESTORED,
+    ROLLBACK,
     SILENCE,
     Cell,
 )
@@ -39,7 +40,7 @@ ELSE = (
 
 def full() -> list[Cell]:
     """Every cell."""
-    return [*_plain_cells(), *_pair_cells(), *_far_cells(), *_recovery_cells()]
+    return [*_plain_cells(), *_pair_cells(), *_far_cells(), *_rollback_cells(), *_recovery_cells()]
 
 
 def _plain_cells() -> Iterator[Cell]:
@@ -77,6 +78,12 @@ def _pair_cells() -> Iterator[Cell]:
 def _far_cells() -> Iterator[Cell]:
     for fault in ("session-killed", "link-stalled", "controller-SIGKILL", "agent-killed", "power-cut"):
         yield _cell(fault, *MIDDLE, bench=FAR)
+
+
+def _rollback_cells() -> Iterator[Cell]:
+    """A rollback that has failed goes forward again, and holds nothing."""
+    for fault in ("agent-killed", "power-cut", "controller-SIGKILL", "disk-full"):
+        yield Cell(fault, *MIDDLE, (RESTORED,), job=ROLLBACK, failure=MISMATCH)
 
 
 def _recovery_cells() -> Iterator[Cell]:
