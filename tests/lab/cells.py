@@ -125,7 +125,7 @@ def _gate(fleet: Fleet, host: Host, cell: Cell, wanted: str) -> Gate | None:
         return None
     if cell.failure == MISMATCH:
         return Gate("verify", 0, ({"kind": "wrong_status", "command": "verify", "byte": 15000, "status": 0xF5},))
-    fault = {"kind": "other_version", "version": wanted}
+    fault: dict[str, Any] = {"kind": "other_version", "version": wanted}
     if cell.failure == SILENCE:
         fault = {"kind": "drop", "command": "klipper", "count": 100000, "version": wanted}
     if host.name in KINDS:

@@ -215,7 +215,7 @@ def strike(
     if command == "klipper" and gate is None:
         # Only the first word of the new firmware is meant, not klippy's talk with the old one.
         gate = Gate("end", 0)
-    pause = {"kind": "pause", "command": command, "byte": byte, "count": 100 if deadly else 1}
+    pause: dict[str, Any] = {"kind": "pause", "command": command, "byte": byte, "count": 100 if deadly else 1}
     if gate is None:
         control.ask("fault", **pause)
     else:
