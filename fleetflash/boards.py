@@ -21,6 +21,7 @@ from fleetflash.agent.protocols.port_names import normalised
 from fleetflash.agent.protocols.programmer import Capabilities
 from fleetflash.agent.schema import ObjectCheck, Power, Retention
 from fleetflash.object_checks import CHECKS_SECONDS, read_checks, read_checks_of_host, read_checks_seconds
+from fleetflash.pins import named_by
 from fleetflash.power import moonraker_port, read_power, usable
 
 #: Stopping Klipper and having it ready again on a Raspberry Pi, in seconds.
@@ -319,23 +320,19 @@ def read_host(name: str, data: Mapping[str, Any]) -> KlipperHost:
         attended=attended,
         code=_read_code(data) if policy == "exact" and service else None,
         errors=tuple(errors),
-        retention=_read_retention(data, boards),
+        retention=_read_retention(data),
         object_checks=checks,
         object_checks_seconds=checks_seconds,
     )
 
 
-def _read_retention(data: Mapping[str, Any], boards: list[Board]) -> Retention:
+def _read_retention(data: Mapping[str, Any]) -> Retention:
     keep, days = data.get("backup_keep", Retention().keep), data.get("backup_days", Retention().days)
     if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
         raise BoardDataError(f"backup_keep: expected a number of backups, 1 at least, found {keep!r}")
     if not isinstance(days, (int, float)) or isinstance(days, bool) or not 0 < days < float("inf"):
         raise BoardDataError(f"backup_days: expected a number of days, more than 0, found {days!r}")
-    back = data.get("rollback_version")
-    named = [board.firmware_version for board in boards]
-    named += back.values() if isinstance(back, Mapping) else [back]
-    pins = {pin for pin in named if isinstance(pin, str)}
-    return Retention(keep, float(days), sorted(pins))
+    return Retention(keep, float(days), sorted(named_by(data)))
 
 
 def _read_code(data: Mapping[str, Any]) -> KlipperCode | None:

@@ -838,6 +838,27 @@ MUTANTS = [
         "tests/unit/test_backup_copies.py",
     ),
     Mutant(
+        "retention in a run to another version",
+        "fleetflash/facts/decision.py",
+        "retention=keeping(desired.retention, host)",
+        "retention=desired.retention",
+        "tests/unit/test_decision.py -k kept",
+    ),
+    Mutant(
+        "retention here in a run to another version",
+        "fleetflash/operations/backup_copies.py",
+        "return keeping(found, host)",
+        "return found",
+        "tests/unit/test_backup_copies.py -k another_version",
+    ),
+    Mutant(
+        "retention: the pin of a board that is described wrongly",
+        "fleetflash/pins.py",
+        "isinstance(board, Mapping) else None",
+        "isinstance(board, Mapping) and 'chip' not in board else None",
+        "tests/unit/test_boards.py -k retention",
+    ),
+    Mutant(
         "nothing is deleted here while a backup is missing",
         "fleetflash/operations/backup_copies.py",
         "if not problems:",

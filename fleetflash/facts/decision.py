@@ -12,6 +12,7 @@ from fleetflash.acceptance.board_contracts import read_contracts
 from fleetflash.agent.schema import API, BoardFacts, Firmware, Snapshot
 from fleetflash.boards import PROGRAMMERS, Board, BoardDataError, KlipperHost, read_host
 from fleetflash.facts.host_code import compared, wanted_code
+from fleetflash.facts.pins import keeping
 from fleetflash.facts.snapshot import snapshot
 from fleetflash.firmware.artifact import Artifact
 from fleetflash.firmware.errors import FirmwareError
@@ -58,7 +59,7 @@ def _plan(host: Any, back: bool) -> HostPlan:
         raise RollbackDataError(f"to={override['to']} is for deploys/rollback.py and fleetflash plan --rollback")
     if back and KEY in override:
         raise BoardDataError(f"{KEY} is for deploys/flash.py; a rollback brings back what was there")
-    desired = read_host(host.name, aimed_data(data, override) if back else data)
+    desired = _read(host, aimed_data(data, override) if back else data)
     erasure = NOTHING if back else read_erasure(data, override, _boards_of_run(host) if KEY in override else ())
     # What a former firmware says when it boots is not for the contract of the one that is wanted.
     catalogue = _catalogue(() if back else desired.boards)
@@ -86,12 +87,17 @@ def _boards_of_run(host: Any) -> set[str]:
 def _plan_backup(host: Any) -> HostPlan:
     if KEY in host.state.inventory.get_override_data():
         raise BoardDataError(f"{KEY} is for deploys/flash.py, which takes a backup first; a backup erases nothing")
-    desired = dataclasses.replace(read_host(host.name, host.data.dict()), code=None)
+    desired = dataclasses.replace(_read(host, host.data.dict()), code=None)
     catalogue = _catalogue()
     observed = snapshot(transport(host), desired)
     # It goes into records here and on the host.
     reason = of_run(host.state).text(str(host.data.get("backup_reason") or ""))
     return plan_backup(desired, observed, catalogue, _identity(), reason)
+
+
+def _read(host: Any, data: Mapping[str, Any]) -> KlipperHost:
+    desired = read_host(host.name, data)
+    return dataclasses.replace(desired, retention=keeping(desired.retention, host))
 
 
 def _asked(desired: KlipperHost, observed: Snapshot) -> Snapshot:

@@ -78,7 +78,7 @@ def make(
         downtime=float(outcome.get("downtime") or 0.0),
         step=found.step if found else "",
         cause=found.cause if found else "",
-        diagnosis=found.text if found else f"Nothing failed: somebody asked for the evidence of {occasion.host}.",
+        diagnosis=found.text if found else _asked_for(occasion.host, evidence),
         next=found.next if found else "Read what is in this bundle.",
         versions={**_versions(), **(evidence.versions if evidence else {})},
         environment={**_environment(), **(evidence.environment if evidence else {})},
@@ -89,6 +89,18 @@ def make(
     boots = dict(boot_files(outcome, _elf_files(plan, evidence), directory, symbols))
     texts = {**_logs(evidence), **boots, **_build_logs(plan, builds)}
     return clean, {**values, **{name: redactor.text(text) for name, text in texts.items()}}
+
+
+def _asked_for(host: str, evidence: Evidence | None) -> str:
+    """Say why there is a bundle of a host on which nothing has failed just now."""
+    text = f"Somebody asked for the evidence of {host}."
+    ended = _last_outcome(evidence).get("outcome")
+    return f"{text} Its newest transaction ended as {ended}." if ended else text
+
+
+def _last_outcome(evidence: Evidence | None) -> Mapping[str, Any]:
+    """Return how the newest transaction of the host has ended, as the host has it."""
+    return (evidence.record.get("outcome") if evidence else None) or {}
 
 
 def _elf_files(plan: HostPlan | None, evidence: Evidence | None) -> dict[str, str]:
@@ -116,7 +128,8 @@ def what(plan: HostPlan | None, evidence: Evidence | None) -> list[str]:
 
 def _values(occasion: Occasion, plan: HostPlan | None, evidence: Evidence | None) -> dict[str, Any]:
     """Return path → JSON value; of ``.jsonl`` a list of them."""
-    values: dict[str, Any] = {"outcome.json": occasion.outcome, "events.jsonl": occasion.events}
+    outcome = occasion.outcome or _last_outcome(evidence)
+    values: dict[str, Any] = {"outcome.json": outcome, "events.jsonl": occasion.events}
     if plan is not None:
         transaction = to_json(plan.transaction) if plan.transaction else None
         rows = [asdict(row) for row in plan_rows(plan)]

@@ -9,6 +9,7 @@ from pyinfra import logger
 
 from fleetflash.agent.schema import Backup, Retention
 from fleetflash.boards import GROUPS, BoardDataError, read_host
+from fleetflash.facts.pins import keeping
 from fleetflash.firmware.backup_store import BackupStore, Kept
 from fleetflash.firmware.errors import FirmwareError
 from fleetflash.firmware.store import Store
@@ -67,6 +68,7 @@ def _retention(host: Any) -> Retention:
 
 def _retention_of(host: Any) -> Retention:
     try:
-        return read_host(host.name, host.data.dict()).retention
+        found = read_host(host.name, host.data.dict()).retention
     except BoardDataError:
-        return Retention()  # the plan of its boards says so
+        found = Retention()  # the plan of its boards says so
+    return keeping(found, host)

@@ -1,42 +1,39 @@
 """Carries out a cell of the fault matrix on a host of the lab and says what was wrong with what came of it."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fleetflash.lab.errors import LabError
 from fleetflash.lab.host import Host
-from tests.lab.fleet import (
-    FACTORY,
-    NEXT,
-    WANTED,
-    Fleet,
-    flash_holds,
-    mcu_version,
-    outcome,
-    strike,
-    wait_outcome,
-    wait_settled,
-)
-from tests.lab.kinds import KINDS
-from tests.lab.matrix import (
+from tests.lab.cell import (
     ATTENTION,
     BACKUP,
-    COMMITTED,
     COMPATIBLE,
     EXACT,
     FAR,
     FLASH,
     LOST,
+    MISMATCH,
     PLAIN,
-    READ,
     RECOVERY,
-    RESTORED,
+    RESTORE,
     ROLLBACK,
-    UNTOUCHED,
+    SILENCE,
     Cell,
 )
+from tests.lab.fleet import (
+    FACTORY,
+    NEXT,
+    WANTED,
+    Fleet,
+    Gate,
+    mcu_version,
+    strike,
+    wait_settled,
+)
+from tests.lab.judgement import PATIENCE, SETTLED, Before, judge, why_not_the_restore
+from tests.lab.kinds import KINDS, SIZE
 from tests.lab.strikes import PREPARATIONS, REPAIRS, STRIKES, Scene, kill_agent
 
 #: Which printers can run the cells of a bench.
@@ -46,34 +43,15 @@ BENCHES = {
     "printer-8": (FAR,),
 }
 KIND_BENCHES = {name: (name,) for name in KINDS}
-#: No run may take longer than this, in seconds.
-PATIENCE = 240.0
-#: A settling waits for a board that is gone, in seconds, as often as it tries it: half a minute, four times.
-SETTLED = 200.0
 #: Faults of the application's start, which no command names.
 BOOT = "boot"
 DEPLOYS = {
     FLASH: "deploys/flash.py",
     ROLLBACK: "deploys/rollback.py",
     BACKUP: "deploys/backup.py",
+    RESTORE: "deploys/flash.py",
     RECOVERY: "deploys/recover.py",
 }
-RESULTS = {"flashed": COMMITTED, "restored": RESTORED, "needs-attention": ATTENTION, "backed-up": READ}
-WORDS = (
-    (READ, "committed"),
-    (ATTENTION, "needs-attention"),
-    (RESTORED, "restored"),
-    (UNTOUCHED, "failed"),
-    (COMMITTED, "committed"),
-)
-
-
-@dataclass(frozen=True)
-class Before:
-    """What a host ran before, and what it shall run."""
-
-    former: dict[str, str]
-    wanted: str
 
 
 def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
@@ -98,7 +76,7 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
     if cell.fault in PREPARATIONS:
         PREPARATIONS[cell.fault](host)
     if cell.job == RECOVERY:
-        _die_in_the_middle(fleet, host, inventory)
+        _die_in_the_middle(fleet, host, inventory, _gate(fleet, host, cell, before.wanted))
     if cell.fault not in STRIKES:
         _plan_fault(host, struck, cell, before.wanted)
     data_of = {ROLLBACK: (f'firmware_version="{before.wanted}"',)}
@@ -106,8 +84,11 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
     scene = Scene(fleet, host, struck, run, inventory)
     if cell.fault in STRIKES:
         act = STRIKES[cell.fault]
+        gate = _gate(fleet, host, cell, before.wanted) if cell.job != RECOVERY else None
         try:
-            strike(host, struck, cell.command, cell.byte, lambda: act(scene), deadly=act is kill_agent)
+            strike(
+                host, struck, cell.command, cell.byte, lambda: scene.strike(act), deadly=act is kill_agent, gate=gate
+            )
         except LabError as error:
             run.kill()
             return f"{error}; the run said: {fleet.finish(run).output}"
@@ -126,15 +107,41 @@ def run_cell(fleet: Fleet, host: Host, cell: Cell) -> str:
     if cell.hands:
         host.board(struck).control.ask("tap")
         host.run("sudo systemctl restart klipper", check=True)
-    return _judge(fleet, host, cell, before) or "; ".join(scene.notes)
+    problem = judge(fleet, host, cell, before) or "; ".join(scene.notes)
+    if problem or not cell.failure or cell.job == RECOVERY or ATTENTION in cell.expected:
+        return problem
+    return why_not_the_restore(host, scene.at) or _why_next_run_objects(fleet, inventory)
 
 
-def _die_in_the_middle(fleet: Fleet, host: Host, inventory: Path) -> None:
-    """Have a flash die while it writes, with the agent's own file, so that neither guard nor boot can settle it."""
+def _why_next_run_objects(fleet: Fleet, inventory: Path) -> str:
+    """Whatever has been struck is over: there is nothing to settle any more."""
+    run = fleet.pyinfra(inventory, deploy=DEPLOYS[RECOVERY])
+    return f"the next run ends with {run.code}: {run.output}" if run.code or "interrupted" in run.output else ""
+
+
+def _gate(fleet: Fleet, host: Host, cell: Cell, wanted: str) -> Gate | None:
+    """Where a flash is caught that shall fail as the cell wants it, before what makes it fail."""
+    if not cell.failure:
+        return None
+    if cell.failure == MISMATCH:
+        return Gate("verify", 0, ({"kind": "wrong_status", "command": "verify", "byte": 15000, "status": 0xF5},))
+    fault: dict[str, Any] = {"kind": "other_version", "version": wanted}
+    if cell.failure == SILENCE:
+        fault = {"kind": "drop", "command": "klipper", "count": 100000, "version": wanted}
+    if host.name in KINDS:
+        return Gate("read", fleet.offset(host) + SIZE - 1, (fault,))
+    return Gate("end", 0, (fault,))
+
+
+def _die_in_the_middle(fleet: Fleet, host: Host, inventory: Path, gate: Gate | None) -> None:
+    """Have a flash die while it writes, with the agent's own file, so that neither guard nor boot can settle it.
+
+    Behind a ``gate``, it is the restore that dies.
+    """
     board = host.boards[-1].spec.name
     run = fleet.start_pyinfra(inventory)
     kill = "sudo rm -r /var/lib/fleetflash/agent; sudo systemctl kill -s KILL fleetflash.service"
-    strike(host, board, "program", 15000, lambda: host.run(kill), deadly=True)
+    strike(host, board, "program", 15000, lambda: host.run(kill), deadly=True, gate=gate)
     run.kill()
     fleet.finish(run)
     wait_settled(host)
@@ -166,69 +173,6 @@ def _finish(scene: Scene, repower: bool) -> str:
         thread.join(PATIENCE)
         if thread.is_alive():
             return "a second controller hangs"
-    return ""
-
-
-def _judge(fleet: Fleet, host: Host, cell: Cell, before: Before) -> str:
-    """Compare a host at rest with what was written down."""
-    wait_settled(host, SETTLED)
-    wait_outcome(host, SETTLED)
-    came = outcome(host)
-    found = {name: RESULTS.get(board["result"], UNTOUCHED) for name, board in came["boards"].items()}
-    expected = {board.spec.name: result for board, result in zip(host.boards, cell.expected, strict=True)}
-    if found != expected:
-        return f"expected {expected}, came {found}: {came['outcome']}: {came['detail']}"
-    word = next(word for result, word in WORDS if result in cell.expected)
-    if came["outcome"] not in (word, "refused" if word == "failed" else word):
-        return f"boards {found}, but the outcome is {came['outcome']}: {came['detail']}"
-    if not 0 <= came["downtime"] < PATIENCE:
-        return f"Klipper was down {came['downtime']} s"
-    problem = _why_attention(host) if ATTENTION in cell.expected else _why_not_well(fleet, host, expected, before)
-    if problem:
-        return problem
-    left = host.run(
-        "ls /run/fleetflash/busy /var/lib/fleetflash/reserve /etc/systemd/system/*fleetflash* "
-        "/run/systemd/system/klipper.service.d"
-    ).stdout
-    if left:
-        return f"left behind: {left}"
-    if problem := _why_not_held(
-        host, {name for name in expected if cell.job == ROLLBACK and expected[name] == COMMITTED}
-    ):
-        return problem
-    if cell.bench != LOST and cell.job != BACKUP and host.run("ls /var/lib/fleetflash/images/*.bin").returncode:
-        return "the way back is gone"
-    return ""
-
-
-def _why_not_well(fleet: Fleet, host: Host, expected: dict[str, str], before: Before) -> str:
-    try:
-        host.wait_klippy("ready", 60.0)
-    except Exception as error:
-        return f"Klipper is not back: {error}"
-    for board in host.boards:
-        name = board.spec.name
-        version = before.wanted if expected[name] == COMMITTED else before.former[name]
-        if mcu_version(host, board.spec.mcu) != version:
-            return f"{name} runs {mcu_version(host, board.spec.mcu)}, expected {version}"
-        if not flash_holds(host, name, fleet.image(host, version), fleet.offset(host)):
-            return f"the flash of {name} does not hold {version}"
-    return ""
-
-
-def _why_not_held(host: Host, expected: set[str]) -> str:
-    """A rollback holds what it has committed; the next cell's run is no rollback, and is let go."""
-    held = {path.removesuffix(".json") for path in host.run("ls /var/lib/fleetflash/holds").stdout.split()}
-    host.run("sudo rm -rf /var/lib/fleetflash/holds", check=True)
-    return "" if held == expected else f"{held} are held, expected {expected}"
-
-
-def _why_attention(host: Host) -> str:
-    """A board that has no way back is latched, and its printer's service runs for all that."""
-    if host.run("systemctl is-active klipper").stdout.strip() != "active":
-        return "klipper.service was left stopped"
-    if host.run(f"test -e /var/lib/fleetflash/attention/{host.boards[-1].spec.name}.json").returncode:
-        return "needs-attention is not latched"
     return ""
 
 

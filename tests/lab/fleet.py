@@ -100,14 +100,23 @@ class Fleet:
         deploy: str = "deploys/flash.py",
         yes: bool = True,
         store: str = "",
+        limit: str = "",
         patience: float = 240.0,
     ) -> Run:
-        return self.finish(self.start_pyinfra(inventory, *data, deploy=deploy, yes=yes, store=store), patience)
+        process = self.start_pyinfra(inventory, *data, deploy=deploy, yes=yes, store=store, limit=limit)
+        return self.finish(process, patience)
 
     def start_pyinfra(
-        self, inventory: Path, *data: str, deploy: str = "deploys/flash.py", yes: bool = True, store: str = ""
+        self,
+        inventory: Path,
+        *data: str,
+        deploy: str = "deploys/flash.py",
+        yes: bool = True,
+        store: str = "",
+        limit: str = "",
     ) -> "subprocess.Popen[str]":
-        arguments = [str(inventory), deploy, *(["-y"] if yes else ["--dry"]), *_data(data)]
+        chosen = ["--limit", limit] if limit else []
+        arguments = [str(inventory), deploy, "-y" if yes else "--dry", *chosen, *_data(data)]
         return self._start("pyinfra", *arguments, store=store)
 
     def image(self, host: Host, version: str) -> bytes:
@@ -177,22 +186,42 @@ def _data(items: tuple[str, ...]) -> list[str]:
     return [word for item in items for word in ("--data", item)]
 
 
-def strike(host: Host, board: str, command: str, byte: int, act: Callable[[], None], *, deadly: bool = False) -> None:
+@dataclass(frozen=True)
+class Gate:
+    """A point that a flash passes before the one that is meant; ``faults``: what else is planned from there on."""
+
+    command: str
+    byte: int
+    faults: tuple[dict[str, Any], ...] = ()
+
+
+def strike(
+    host: Host,
+    board: str,
+    command: str,
+    byte: int,
+    act: Callable[[], None],
+    *,
+    deadly: bool = False,
+    gate: Gate | None = None,
+) -> None:
     """Have the board pause before it executes ``command`` at ``byte``, ``act``, and let it go on if it still can.
 
     ``deadly``: whoever talks to the board will not outlive ``act``. On a busy machine that may come later than the
-    reset by which a silent bootloader is asked again, so the board stands still there, too.
+    reset by which a silent bootloader is asked again, so the board stands still there, too. ``gate``: only what comes
+    after it is meant.
     """
     control = host.board(board).control
-    if command == "klipper":
+    if command == "klipper" and gate is None:
         # Only the first word of the new firmware is meant, not klippy's talk with the old one.
-        control.pause("end", 0)
-        control.wait_paused(60.0)
-        control.pause("klipper", 0)
-        control.resume()
+        gate = Gate("end", 0)
+    pause: dict[str, Any] = {"kind": "pause", "command": command, "byte": byte, "count": 100 if deadly else 1}
+    if gate is None:
+        control.ask("fault", **pause)
     else:
-        control.pause(command, byte, count=100 if deadly else 1)
-    control.wait_paused(60.0)
+        control.ask("fault", kind="gate", command=gate.command, byte=gate.byte, then=[*gate.faults, pause])
+    # A new firmware that says nothing has klippy's patience first.
+    control.wait_paused(180.0)
     act()
     if not host.board(board).running:
         return

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import cycle
 
+from tests.lab.cell import ATTENTION, BACKUP, COMMITTED, IMPOSTURE, READ, RESTORE, RESTORED, UNTOUCHED, Cell
 from tests.lab.kinds import KINDS, SIZE
-from tests.lab.matrix import ATTENTION, BACKUP, BOARD_FAULTS, COMMITTED, READ, RESTORED, UNTOUCHED, Cell
+from tests.lab.matrix import BOARD_FAULTS
 
 MIDDLE = SIZE // 2
 #: (command, byte of the application): in the order in which a transaction reaches them.
@@ -79,6 +80,7 @@ def _cells(bench: str, programmer: str) -> Iterator[Cell]:
     yield Cell("controller-SIGKILL", "program", MIDDLE, (COMMITTED,), bench=bench)
     yield from _boot_cells(bench)
     yield from _controller_cells(bench, programmer)
+    yield from _restore_cells(bench, programmer)
     if programmer == "katapult":
         for command, byte in POINTS[programmer][1:3]:
             yield Cell("drop", command, byte, (RESTORED,), TRIES, bench=bench)
@@ -151,6 +153,17 @@ def _controller_cells(bench: str, programmer: str) -> Iterator[Cell]:
     for fault in ("controller-SIGKILL", "agent-killed"):
         for command, byte in PAUSES[1:]:
             yield Cell(fault, command, byte, (RESTORED,), bench=bench, placement="controller")
+
+
+def _restore_cells(bench: str, programmer: str) -> Iterator[Cell]:
+    """The new firmware is not what was meant, and the way back from it is struck."""
+    points = [("agent-killed", *point) for point in PAUSES]
+    points += [("power-cut", *point) for point in PAUSES[1:]]
+    points += [(fault, *PAUSES[1]) for fault in ("power-cut-with-boards", "controller-SIGKILL", "disk-full")]
+    for fault, command, byte in points:
+        stuck = programmer == "katapult" and fault in POWERLESS and command == "program"
+        expected = (ATTENTION if stuck else RESTORED,)
+        yield Cell(fault, command, byte, expected, bench=bench, job=RESTORE, failure=IMPOSTURE)
 
 
 def _backup_cells(bench: str, programmer: str) -> Iterator[Cell]:

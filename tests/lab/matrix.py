@@ -1,32 +1,25 @@
-"""The fault matrix: every fault × every step where it can strike, with the outcome written down before it runs.
-
-A cell is data. ``expected`` is what must come of each board of the host:
-
-- ``committed``: the board runs the new firmware,
-- ``restored``: it was written and runs the former one again,
-- ``untouched``: nothing was erased, it runs the former one,
-- ``needs-attention``: it was written and there is no way back; only where the inventory accepts that (bench ``lost``),
-- ``read``: a backup of it was taken, and it runs what it ran.
-
-Whatever comes, Klipper must be back and ready, the flash must hold exactly one of the two images, and nothing of the
-guard may be left.
-"""
+"""The fault matrix: every fault × every step where it can strike, with the outcome written down before it runs."""
 
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from tests.lab import restore_cells
+from tests.lab.cell import (
+    ATTENTION,
+    COMMITTED,
+    COMPATIBLE,
+    EXACT,
+    FAR,
+    FLASH,
+    LOST,
+    PLAIN,
+    RECOVERY,
+    RESTORED,
+    ROLLBACK,
+    UNTOUCHED,
+    Cell,
+)
 from tests.lab.strikes import STRIKES
-
-COMMITTED, RESTORED, UNTOUCHED, ATTENTION = "committed", "restored", "untouched", "needs-attention"
-READ = "read"
-
-#: What is struck: a flash; a rollback, which holds the boards that it commits and no other; a backup; the settling of a
-#: flash whose agent and guard have died in the middle of a write.
-FLASH, ROLLBACK, BACKUP, RECOVERY = "flash", "rollback", "backup", "recovery"
-
-#: Printers with one board; two boards and a policy; one board behind a link of 80 ms; no image to go back to.
-PLAIN, EXACT, COMPATIBLE, FAR, LOST = "plain", "exact", "compatible", "far", "lost"
 
 #: (command of the board's bootloader, flash byte that it is about): in the order in which a transaction reaches them.
 POINTS: list[tuple[str, int]] = [
@@ -71,39 +64,6 @@ HOST_FAULTS: dict[str, tuple[str, str, str]] = {
     "clock-a-month-ahead": (COMMITTED, COMMITTED, COMMITTED),
     "clock-a-month-back": (COMMITTED, COMMITTED, COMMITTED),
 }
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One fault at one point of the host's last board.
-
-    ``count``: how often in a row. ``placement``: where the protocol runs. ``new_only``: only the new firmware has it.
-    ``expected``: one outcome for each board of the bench. ``status``: what a ``wrong_status`` says. ``read_back``:
-    nobody has an image of what the board runs. ``hands``: afterwards a person taps RESET, where no line reaches it.
-    ``job``: what is struck.
-    """
-
-    fault: str
-    command: str
-    byte: int
-    expected: tuple[str, ...]
-    count: int = 1
-    placement: str = "host"
-    bench: str = PLAIN
-    new_only: bool = False
-    status: int = 0xFE
-    read_back: bool = False
-    hands: bool = False
-    job: str = FLASH
-
-    @property
-    def name(self) -> str:
-        times = f" x{self.count}" if self.count > 1 else ""
-        times += f" {self.status:02x}" if self.status != 0xFE else ""
-        where = " from the controller" if self.placement == "controller" else ""
-        what = " in the new firmware" if self.new_only else " with unknown firmware" if self.read_back else ""
-        job = "" if self.job == FLASH else f"{self.job}, "
-        return f"{self.bench}: {job}{self.fault}{times} at {self.command}@{self.byte}{what}{where}"
 
 
 def board_cells(placement: str, faults: Sequence[str], counts: Sequence[int]) -> Iterator[Cell]:
@@ -246,6 +206,7 @@ def full() -> list[Cell]:
         *far_cells(),
         *lost_cells(),
         *rollback_cells(),
+        *restore_cells.full(),
         *recovery_cells(),
     ]
 

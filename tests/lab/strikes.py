@@ -6,6 +6,7 @@ Every function gets a ``Scene``. A strike must return at once: the board goes on
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ SMALL_DISK = 96
 
 @dataclass
 class Scene:
-    """A run that is about to be struck. ``notes``: what went wrong beside the outcome."""
+    """A run that is about to be struck. ``notes``: what went wrong beside the outcome; ``at``: when it was struck."""
 
     fleet: Fleet
     host: Host
@@ -32,11 +33,17 @@ class Scene:
     inventory: Path
     notes: list[str] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
+    at: float = 0.0
 
     def meanwhile(self, act: Callable[[], None]) -> None:
         thread = threading.Thread(target=act)
         thread.start()
         self.threads.append(thread)
+
+    def strike(self, act: Callable[["Scene"], None]) -> None:
+        """Strike now; ``at`` is of the clock that the host's journal has, too."""
+        self.at = time.monotonic()
+        act(self)
 
     def later(self, seconds: float, act: Callable[[], None]) -> None:
         timer = threading.Timer(seconds, act)

@@ -67,7 +67,7 @@ def failure(fleet: Fleet, site: Path) -> tuple[Run, str]:
 
 def incident(fleet: Fleet) -> Path:
     """Return the directory of the one bundle of a transaction."""
-    (found,) = [path.parent for path in (fleet.directory / "incidents").glob("*-printer-6/outcome.json")]
+    (found,) = [path.parent for path in (fleet.directory / "incidents").glob("*-printer-6/events.jsonl")]
     return found
 
 

@@ -14,11 +14,11 @@ import pytest
 from fleetflash.agent.protocols.programmers import PROGRAMMERS
 from fleetflash.lab.lab import Lab, leftovers
 from tests.lab import kind_cells, matrix
+from tests.lab.cell import ATTENTION, LOST, SILENCE, Cell
 from tests.lab.cells import BENCHES, KIND_BENCHES, run_cell
 from tests.lab.conftest import lab_name, require_lab
 from tests.lab.fleet import Fleet
 from tests.lab.kinds import KINDS, KindFleet, hosts
-from tests.lab.matrix import Cell
 from tests.lab.strikes import STRIKES
 
 pytestmark = pytest.mark.lab
@@ -71,8 +71,8 @@ def test_every_programmer_has_its_cells_and_no_cell_twice() -> None:
 
 def test_no_cell_needs_attention_unless_there_is_no_way_back_or_no_line_to_reset_the_chip() -> None:
     cells = [*matrix.full(), *kind_cells.full()]
-    benches = {cell.bench for cell in cells if matrix.ATTENTION in cell.expected}
-    assert benches == {matrix.LOST, "katapult-uart", "katapult-usb"}
+    benches = {cell.bench for cell in cells if ATTENTION in cell.expected}
+    assert benches == {LOST, "katapult-uart", "katapult-usb"}
 
 
 def test_every_cell_comes_out_as_it_was_written_down(fleet: Fleet) -> None:
@@ -83,10 +83,14 @@ def test_every_cell_of_other_boards_comes_out_as_it_was_written_down(kinds: Kind
     run_cells(kinds, KIND_BENCHES, chosen(kind_cells.full(), kind_cells.thinned()))
 
 
+def _waits(cell: Cell) -> bool:
+    return cell.count > 1000 or cell.fault in PATIENT or cell.failure == SILENCE
+
+
 def run_cells(fleet: Fleet, benches: Mapping[str, tuple[str, ...]], cells: list[Cell]) -> None:
     """Run all cells, each on a printer with its bench; fails with what was wrong."""
     # The ones that wait for klippy's or the link's patience begin first.
-    waiting = sorted(cells, key=lambda cell: not (cell.count > 1000 or cell.fault in PATIENT))
+    waiting = sorted(cells, key=lambda cell: not _waits(cell))
     lock = threading.Lock()
     wrong: list[str] = []
     counted: Counter[str] = Counter()

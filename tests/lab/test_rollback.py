@@ -45,8 +45,8 @@ def inventory(fleet: Fleet, version: str = WANTED) -> Path:
     return fleet.write_inventory(*NAMES, **changes)
 
 
-def rollback(fleet: Fleet, *data: str, store: str = "") -> Run:
-    return fleet.pyinfra(inventory(fleet), *data, deploy="deploys/rollback.py", store=store)
+def rollback(fleet: Fleet, *data: str, limit: str = "") -> Run:
+    return fleet.pyinfra(inventory(fleet), *data, deploy="deploys/rollback.py", limit=limit)
 
 
 def problem(fleet: Fleet, host: Host, version: str) -> str:
@@ -121,8 +121,11 @@ def test_previous_is_what_ran_before_and_asking_twice_goes_back_once(fleet: Flee
     assert fleet.pyinfra(inventory(fleet, NEXT)).code == 0
     preview = fleet.fleetflash("plan", str(inventory(fleet)), "--rollback", "--data", "to=factory")
     assert preview.code == 2 and preview.line("printer-1", "bmcu", NEXT, FACTORY, "flash")
+    one = rollback(fleet, "to=previous", limit="printer-1")
+    assert one.code == 0 and one.line("1 board: 1 flashed"), one.output
+    assert [mcu_version(host, host.boards[0].spec.mcu) for host in hosts] == [WANTED, *[NEXT] * (len(hosts) - 1)]
     back = rollback(fleet, "to=previous")
-    assert back.code == 0 and back.line("6 boards: 6 flashed"), back.output
+    assert back.code == 0 and back.line("6 boards: 5 flashed, 1 already current"), back.output
     assert [problem(fleet, host, WANTED) for host in hosts] == [""] * len(hosts)
     running = pids(hosts)
     again = rollback(fleet, "to=previous")

@@ -77,8 +77,10 @@ class Farm(Fleet):
                     return f"{host.name}/{board.spec.name} runs {ran}"
         return ""
 
-    def pids(self) -> list[str]:
-        return [host.run("systemctl show -P MainPID klipper", check=True).stdout for host in self.lab.hosts]
+    def traces(self) -> list[str]:
+        """What a restart or a transaction would change: processes, and what has ever run on each printer."""
+        look = "systemctl show -P MainPID klipper moonraker; ls /var/lib/fleetflash/transactions"
+        return [host.run(look, check=True).stdout for host in self.lab.hosts]
 
 
 @pytest.fixture(scope="module")
@@ -108,13 +110,13 @@ def test_farm_of_three_kinds_goes_to_v2_back_to_v1_stays_there_and_goes_on(farm:
     back = farm.pyinfra(inventory, PIN, deploy=ROLLBACK)
     assert back.code == 0 and "8 boards: 8 flashed" in back.output, back.output
     assert farm.problem(FACTORY) == ""
-    running = farm.pids()
+    traces = farm.traces()
     again = farm.pyinfra(inventory, PIN, deploy=ROLLBACK)
     assert again.code == 0 and "8 boards: 8 already current" in again.output
     held = farm.pyinfra(inventory)
     assert held.code == HELD and "8 boards: 8 held" in held.output
     assert held.line("mixed/old: held:", FACTORY, WANTED, "fleetflash hold clear INVENTORY mixed old")
-    assert farm.pids() == running
+    assert farm.traces() == traces
     for host in farm.lab.hosts:
         assert farm.fleetflash("hold", "clear", str(inventory), host.name).code == 0
     on = farm.pyinfra(inventory)

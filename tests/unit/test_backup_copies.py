@@ -21,7 +21,23 @@ RUNNING = Firmware("klippy", "v1")
 
 
 class Inventory(list[Any]):
-    """A run over some hosts: their name, group and data."""
+    """A run over some hosts: their name, group and data. ``typed``: what came with ``--data``."""
+
+    def __init__(self, **typed: Any) -> None:
+        super().__init__()
+        self.typed = typed
+
+    def get_override_data(self) -> dict[str, Any]:
+        return self.typed
+
+    def get_host_data(self, name: str) -> Any:
+        return next(host.own for host in self if host.name == name)
+
+    def get_group_data(self, group: str) -> dict[str, Any]:
+        return {}
+
+    def get_data(self) -> dict[str, Any]:
+        return {}
 
     def host(self, name: str, version: str = "v2", **data: Any) -> Any:
         boards = {"bmcu": {"chip": "ch32v203c8t6", "port": "/dev/p", "firmware": "k", "firmware_version": version}}
@@ -29,7 +45,8 @@ class Inventory(list[Any]):
         made = types.SimpleNamespace(
             name=name,
             groups=["klipper_hosts"],
-            data=types.SimpleNamespace(dict=lambda: values),
+            own=values,
+            data=types.SimpleNamespace(dict=lambda: {**values, **self.typed}),
             state=types.SimpleNamespace(inventory=self),
             print_prefix=f"[{name}] ",
         )
@@ -109,6 +126,16 @@ def test_what_a_board_of_the_host_is_held_at_stays_here_too(here: BackupStore, t
     host = Inventory().host("printer-1", "v3", backup_keep=1)
     seen = snapshot(facts(), facts("b", "/dev/ttyUSB1"), holds={"b": hold(OLD)})
     assert copy_backups(pipe, host, plan(seen, board(), board("b", klippy_mcu="b"))) == ""
+    assert versions(here) == ["v3", "v1"]
+
+
+def test_what_a_host_is_pinned_to_stays_here_in_a_run_to_another_version(
+    here: BackupStore, there: Store, pipe: Pipe
+) -> None:
+    for number, version in enumerate(("v0", "v1", "v3")):
+        keep(there, version.encode(), 2e9 + number, version)
+    host = Inventory(firmware_version="v3").host("printer-1", "v3", backup_keep=1, firmware_version="v1")
+    assert copy_backups(pipe, host, plan()) == ""
     assert versions(here) == ["v3", "v1"]
 
 

@@ -119,7 +119,10 @@ def test_retention_has_the_pins_of_the_hosts_boards() -> None:
     boards = {"a": {"port": PORT}, "b": {"port": PORT, "klippy_mcu": "b", "firmware_version": "sha256:12345678"}}
     assert host(boards).retention == Retention(5, 365.0, ["sha256:12345678", "v1"])
     assert host(boards, backup_keep=2, backup_days=30).retention == Retention(2, 30.0, ["sha256:12345678", "v1"])
-    assert host({"a": {"port": PORT, "firmware_version": 0.12}}).retention.pins == []
+    assert host({"a": {"port": PORT, "firmware_version": 0.12}}).retention.pins == ["v1"]
+    # One that is described wrongly is not flashed; what it is pinned to stays.
+    wrong = {"port": PORT, "klippy_mcu": "b", "chip": "none", "firmware_version": "v3"}
+    assert host({"a": {"port": PORT}, "b": wrong}).retention.pins == ["v1", "v3"]
     back = {"rollback_version": {"klipper-bmcu-c": "v0.9.0"}}
     assert host({"a": {"port": PORT, "firmware_version": "v1"}}, **back).retention.pins == ["v0.9.0", "v1"]
 

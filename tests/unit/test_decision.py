@@ -23,15 +23,25 @@ class Data(dict[str, Any]):
 class Host:
     """A pyinfra host as far as deciding goes; ``typed``: what came with ``--data``."""
 
-    name = "printer"
+    name, groups = "printer", ("klipper_hosts",)
 
     def __init__(self, typed: dict[str, Any], **data: Any) -> None:
-        self.data = Data({"boards": BOARDS, "firmware_version": "v2", **data, **typed})
+        self.own = {"boards": BOARDS, "firmware_version": "v2", **data}
+        self.data = Data({**self.own, **typed})
         self.typed = typed
         self.state = self.inventory = self
 
     def get_override_data(self) -> dict[str, Any]:
         return self.typed
+
+    def get_host_data(self, name: str) -> dict[str, Any]:
+        return {}
+
+    def get_group_data(self, group: str) -> dict[str, Any]:
+        return self.own
+
+    def get_data(self) -> dict[str, Any]:
+        return {}
 
 
 class Store:
@@ -100,6 +110,15 @@ def test_typed_pin_of_a_rollback_is_that_of_every_board(looks: list[str], monkey
     seen(monkeypatch, looks, snapshot(facts(firmware=firmware("v2"))))
     found = decision.decide_rollback(Host({"firmware_version": "v1"}, boards=own))
     assert found.boards[0].wanted == OLD
+
+
+@pytest.mark.parametrize("decide", [decision.decide, decision.decide_rollback])
+def test_what_the_inventory_pins_is_kept_in_a_run_to_another_version(
+    decide: Any, looks: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen(monkeypatch, looks, snapshot(facts(firmware=firmware("v2"))))
+    found = decide(Host({"firmware_version": "v1"}, rollback_version="v0"))
+    assert found.transaction is not None and {"v0", "v1", "v2"} <= set(found.transaction.retention.pins)
 
 
 def test_rollback_to_nothing_is_told_of_its_host(looks: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,10 @@ def test_log_of_the_images_build_is_in_the_bundle(tmp_path: Path) -> None:
 def test_evidence_that_was_asked_for_is_no_failure(tmp_path: Path) -> None:
     incident, files = made(tmp_path, evidence(), outcome={}, transaction="20261121T200000-ab")
     assert (incident.outcome, incident.cause, incident.transaction) == ("collected", "", "t1")
-    assert incident.id == "20261121T200000-ab-printer-1" and "outcome.json" not in files
+    assert incident.id == "20261121T200000-ab-printer-1"
+    assert incident.diagnosis.endswith("Its newest transaction ended as restored.")
+    assert json.loads(files["outcome.json"])["boards"]["bmcu"]["result"] == "restored"
+    assert CANARY not in "".join(files.values())
 
 
 # What a person is told and asked

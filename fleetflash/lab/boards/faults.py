@@ -10,6 +10,7 @@ COMMANDS = (
 
 KINDS = {
     "pause": "stop before executing the command; go on at resume",
+    "gate": "execute it; what ``then`` holds is planned from here on",
     "hang": "stop before executing the command; only a reset or a power cycle helps",
     "power_cut": "lose power: program and erase get as far as the byte, others are not executed",
     "wrong_status": "do not execute; answer with `status` (default 0xFE)",
@@ -42,7 +43,7 @@ class Fault:
     """One planned misbehaviour: the next ``count`` matching commands.
 
     ``version`` narrows what the application does wrong to the firmware of that version; ``text`` is what
-    ``missing_line`` and ``can_silent`` leave out.
+    ``missing_line`` and ``can_silent`` leave out. ``then``: what comes after a ``gate``.
     """
 
     kind: str
@@ -52,6 +53,7 @@ class Fault:
     status: int = 0xFE
     version: str | None = None
     text: str = ""
+    then: "tuple[Fault, ...]" = ()
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -62,6 +64,8 @@ class Fault:
             raise ValueError("count must be at least 1")
         if (self.kind in WITH_TEXT) != bool(self.text):
             raise ValueError(f"{' and '.join(WITH_TEXT)}, and nothing else, needs the text that is left out")
+        if (self.kind == "gate") != bool(self.then):
+            raise ValueError("a gate, and nothing else, needs the faults that come then")
 
     def matches(self, command: str, start: int | None, length: int, version: str | None) -> bool:
         if self.command not in (None, command) or self.version not in (None, version):
@@ -92,7 +96,9 @@ class Faults:
         """
         for fault in self._planned:
             if fault.kind not in BOOT_KINDS and fault.matches(command, start, length, version):
-                return self._use(fault)
+                self._use(fault)
+                self._planned += fault.then
+                return fault if fault.kind != "gate" else None
         return None
 
     def take_boot(self, kind: str, version: str | None = None) -> bool:

@@ -75,12 +75,7 @@ class Operator:
         self._board.faults.add(Fault("pause", command=request["command"], byte=request.get("byte"), count=count))
 
     def _plan_fault(self, request: Request) -> None:
-        known = ("command", "byte", "count", "status", "version", "text")
-        fields = {key: request[key] for key in known if key in request}
-        kind = request["kind"]
-        if kind not in BOOT_KINDS and not fields.get("command"):
-            raise ValueError(f"fault {kind} needs a command")
-        self._board.faults.add(Fault(kind, **fields))
+        self._board.faults.add(_fault(request))
 
     def _wait_paused(self, timeout: float, reply: Reply) -> None:
         if self._board.paused:
@@ -93,3 +88,12 @@ class Operator:
 
         waiter = (reply, self._board.loop.at(time.monotonic() + timeout, give_up))
         self._pause_waiters.append(waiter)
+
+
+def _fault(request: Request) -> Fault:
+    known = ("command", "byte", "count", "status", "version", "text")
+    fields = {key: request[key] for key in known if key in request}
+    kind = request["kind"]
+    if kind not in BOOT_KINDS and not fields.get("command"):
+        raise ValueError(f"fault {kind} needs a command")
+    return Fault(kind, **fields, then=tuple(_fault(fault) for fault in request.get("then", ())))
