@@ -13,7 +13,8 @@ from fleetflash.boards import GROUPS
 from fleetflash.incident.redaction import of_run
 from roles.builder import builder
 from roles.flash_tools import flash_tools
-from roles.klipper_host import klipper_host, klipper_installation
+from roles.klipper_host import klipper_host
+from roles.klipper_host.installation import klipper_installation
 
 config.PARALLEL = 500
 

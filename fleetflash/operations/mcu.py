@@ -23,7 +23,6 @@ from fleetflash.link.errors import LinkError, PythonError, SudoError
 from fleetflash.link.session import AgentSession
 from fleetflash.link.transaction import TransactionClient, TransactionRefusedError
 from fleetflash.operations.backup_copies import copy_backups
-from fleetflash.operations.incident import record
 from fleetflash.operations.turn import turn
 from fleetflash.plan import Action, HostPlan, hold_back
 from fleetflash.report import monitor_logs
@@ -124,13 +123,19 @@ def reconcile(state: Any, host: Any, plan: HostPlan, patience: float, decide: De
         return _reconcile(state, host, decide(host) if waited else plan, patience, decide)
 
 
+def _record(*arguments: Any, **options: Any) -> None:
+    from fleetflash.operations.incident import record  # only where there was a transaction
+
+    record(*arguments, **options)
+
+
 def _reconcile(state: Any, host: Any, plan: HostPlan, patience: float, decide: Decide) -> bool:
     progress = Progress(host)
     if plan.unreported is not None:
         earlier = _follow_to_end(host, plan.unreported.id, progress, plan)
         progress.outcome(f"transaction {plan.unreported.id} of an earlier run", earlier)
         if earlier["outcome"] != "refused":
-            record(host, plan.unreported.id, earlier, events=progress.seen)
+            _record(host, plan.unreported.id, earlier, events=progress.seen)
         progress.seen = []
         if earlier["outcome"] == "refused":
             plan = hold_back(plan, str(earlier["detail"]))
@@ -152,7 +157,7 @@ def _reconcile(state: Any, host: Any, plan: HostPlan, patience: float, decide: D
             outcome = {"outcome": "unknown", "detail": detail, "boards": {}}
     report.current(state).add_outcome(plan, outcome)
     if outcome is not None and plan.transaction is not None:
-        record(host, plan.transaction.id, outcome, plan, progress.seen)
+        _record(host, plan.transaction.id, outcome, plan, progress.seen)
     for board in plan.actions(Action.REFUSE, Action.OFFLINE):
         logger.error(f"{host.print_prefix}{board.name}: {board.reason}")
     done = outcome is None or outcome.get("outcome") == "committed"

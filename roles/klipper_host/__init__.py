@@ -5,12 +5,9 @@ from pyinfra.api import deploy
 from pyinfra.api.exceptions import PyinfraError
 
 from fleetflash.boards import BoardDataError, read_duration
-from fleetflash.operations import mcu, recovery
+from fleetflash.operations import mcu
 from fleetflash.plan.rollback import RollbackDataError, read_rollback
 from fleetflash.rollout import canary
-from roles.klipper_host.installation import klipper_installation
-
-__all__ = ["backed_up", "klipper_host", "klipper_installation", "recovered", "rolled_back"]
 
 
 @deploy("Klipper host")
@@ -38,6 +35,8 @@ def rolled_back() -> None:
 @deploy("Recovery")
 def recovered() -> None:
     """Bring what was interrupted on this host to rest."""
+    from fleetflash.operations import recovery  # it looks after builds, too, which other deploys need not know
+
     recovery.settled(name="Nothing is left unfinished")
     recovery.provisioning_swept(name="Nothing is left of changes that died")
 
