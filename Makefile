@@ -32,7 +32,7 @@ demo: $(VENV)/.ready
 
 # The simulated hosts and boards of the lab wait much of the time, which is when the unit tests run.
 test: lint
-	+@$(MAKE) --no-print-directory -j 2 unit lab
+	+@$(MAKE) --no-print-directory -j 2 --output-sync=line unit lab
 
 test-full: lint unit
 	$(SUDO) env FLEETFLASH_MATRIX=full $(BIN)/pytest -s tests/lab
