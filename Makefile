@@ -30,9 +30,7 @@ help:
 demo: $(VENV)/.ready
 	@$(BIN)/fleetflash demo
 
-# The simulated hosts and boards of the lab wait much of the time, which is when the unit tests run.
-test: lint
-	+@$(MAKE) --no-print-directory -j 2 --output-sync=line unit lab
+test: lint unit lab
 
 test-full: lint unit
 	$(SUDO) env FLEETFLASH_MATRIX=full $(BIN)/pytest -s tests/lab
@@ -48,7 +46,7 @@ lint: $(VENV)/.ready
 # Simulated boards run in real time, which a machine that is busy elsewhere may deny them: what fails is run again,
 # and pytest names it. What is wrong fails every time.
 unit: $(VENV)/.ready
-	$(BIN)/pytest -n 4 --reruns 2 -r R tests/unit tests/protocols
+	$(BIN)/pytest -n 6 --reruns 2 -r R tests/unit tests/protocols
 
 lab: $(VENV)/.ready
 	$(SUDO) $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --reruns 1 -r R tests/lab

@@ -74,14 +74,14 @@ def test_a_check_that_can_not_be_done_does_not_hide_the_others(tmp_path: Path) -
 
 
 def test_a_secret_is_used_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GATEWAY_LOGIN", "correct horse")
+    monkeypatch.setenv("GATEWAY_LOGIN", "no other password")
     login = {"user": "me", "auth": {"env": "GATEWAY_LOGIN"}, "within": 0.1}
-    with WebGateway(api=(200, b'{"echo": "correct horse"}')) as gateway, command_lines() as seen:
+    with WebGateway(api=(200, b'{"echo": "no other password"}')) as gateway, command_lines() as seen:
         url = f"http://{gateway.address}/api"
         found = rows({"http": {"api": {"url": url, "fields": {"echo": "x"}, **login}}})
         assert gateway.asked[0][1].startswith("Basic ")
-    assert seen and not [line for line in seen if b"correct horse" in line]
-    assert "correct horse" not in str(found) and "<secret checks.http.api.auth>" in found[0].found
+    assert seen and not [line for line in seen if b"no other password" in line]
+    assert "no other password" not in str(found) and "<secret checks.http.api.auth>" in found[0].found
     monkeypatch.delenv("GATEWAY_LOGIN")
     (unset,) = rows({"http": {"api": {"url": url, **login}}})
     assert unset.result is Result.FAILED and "GATEWAY_LOGIN is not set" in unset.detail
