@@ -8,12 +8,21 @@ from pathlib import PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fleetflash.build.download import SCHEMES
 from fleetflash.build.errors import BoardTypeError, ToolchainError
 
+
+def _inside(directory: str) -> str:
+    path = PurePosixPath(directory)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError("expected a directory inside of the archive")
+    return directory
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
+InsideArchive = Annotated[str, AfterValidator(_inside)]
 
 
 class Archive(BaseModel):
@@ -52,21 +61,13 @@ class Toolchain(BaseModel):
     version: Name
     debian: dict[str, str] = {}
     archives: dict[str, Archive] = {}
-    bin: str = "bin"
+    bin: InsideArchive = "bin"
     programs: tuple[str, ...] = ()
 
     @field_validator("programs", mode="before")
     @classmethod
     def _as_tuple(cls, programs: Any) -> Any:
         return tuple(programs) if isinstance(programs, list) else programs
-
-    @field_validator("bin")
-    @classmethod
-    def _inside(cls, directory: str) -> str:
-        path = PurePosixPath(directory)
-        if path.is_absolute() or ".." in path.parts:
-            raise ValueError("expected a directory inside of the archive")
-        return directory
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Toolchain":

@@ -2,13 +2,12 @@
 
 import platform
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fleetflash.build.errors import BoardTypeError
-from fleetflash.build.toolchain import Archive, Name, Toolchain, first_problem
+from fleetflash.build.toolchain import Archive, InsideArchive, Name, Toolchain, first_problem
 
 AbsolutePath = Annotated[str, Field(pattern=r"^(/|~/)[^\n:;]+$")]
 
@@ -28,15 +27,7 @@ class EspIdf(BaseModel):
     path: AbsolutePath = ""
     tools_path: AbsolutePath = ""
     archive: Archive | None = None
-    directory: str = ""
-
-    @field_validator("directory")
-    @classmethod
-    def _inside(cls, directory: str) -> str:
-        path = PurePosixPath(directory)
-        if path.is_absolute() or ".." in path.parts:
-            raise ValueError("expected a directory inside of the archive")
-        return directory
+    directory: InsideArchive = ""
 
     @model_validator(mode="after")
     def _one_kind(self) -> "EspIdf":
