@@ -60,7 +60,7 @@ class CHelper:
         self._run("mkdir", "--parents", "--", str(sources.parent))
         self._run("cp", "--recursive", "--", str(self.directory), str(sources))
         self._run("rm", "-f", "--", str(sources / NAME))
-        self._build(python, f"{self.path}")
+        self._build(python, str(self.path))
         self.put(self.built)
 
     def put(self, source: Path) -> None:

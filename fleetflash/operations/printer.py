@@ -25,7 +25,7 @@ from fleetflash.report import run as report
 
 #: Where the agent notes what runs from something that was changed (``fleetflash.agent.pending_restart``).
 MARKS = "/run/fleetflash-site"
-#: klippy's first start compiles its helper, in seconds.
+#: klippy's first start on the slowest board, which compiles all of its Python, in seconds.
 START_SECONDS = 120.0
 
 
